@@ -1,0 +1,8 @@
+"""Versions: of the software, of the wire, of the data directory."""
+
+from typing import Final
+
+__version__: Final = "0.1.0"
+PROTOCOL_VERSION: Final = 1
+DATA_FORMAT: Final = 1
+"""A node refuses to start on data of a newer format."""
