@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from rocinante.state.command import Kind
@@ -79,6 +79,13 @@ class PeerView:
     state: str = ""
     match: int = 0
     lag: int = 0
+    """Entries behind the leader's last index (the leader's view), or behind this node's commit (everybody else's)."""
+    role: str = ""
+    """This and the following: what the peer last said of itself; "" and 0 when it never did."""
+    term: int = 0
+    commit: int = 0
+    applied: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +151,6 @@ class Watch(Protocol):
 
 class WakeUp(Protocol):
     def __call__(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Counters:
-    """Counters of the node by name, for /metrics. Written by the threads that own them, read by anybody."""
-
-    values: dict[str, float] = field(default_factory=dict)
 
 
 class NodePort(Protocol):

@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("id", "name", "endpoint", "state", "match", "lag", "connected", "heard_ms")
+    __slots__ = ("id", "name", "endpoint", "state", "match", "lag", "connected", "heard_ms", "role", "term", "commit", "applied", "version", "rest", "learner")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,13 @@ class PeerStatus(_message.Message):
     LAG_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REST_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     endpoint: str
@@ -28,7 +35,14 @@ class PeerStatus(_message.Message):
     lag: int
     connected: bool
     heard_ms: int
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., endpoint: _Optional[str] = ..., state: _Optional[str] = ..., match: _Optional[int] = ..., lag: _Optional[int] = ..., connected: _Optional[bool] = ..., heard_ms: _Optional[int] = ...) -> None: ...
+    role: str
+    term: int
+    commit: int
+    applied: int
+    version: str
+    rest: int
+    learner: bool
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., endpoint: _Optional[str] = ..., state: _Optional[str] = ..., match: _Optional[int] = ..., lag: _Optional[int] = ..., connected: _Optional[bool] = ..., heard_ms: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., rest: _Optional[int] = ..., learner: _Optional[bool] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
     __slots__ = ("id", "name", "endpoint", "role", "term", "leader", "leader_endpoint", "commit", "applied", "last_index", "first_index", "revision", "keys", "flows", "storage", "version", "protocol_version", "cluster", "datacenter", "cluster_id", "peers", "grpc_enabled", "not_ready_reason", "uptime_ms", "alarms")

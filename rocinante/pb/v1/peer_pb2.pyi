@@ -110,19 +110,39 @@ class ReadResponse(_message.Message):
     refused: str
     def __init__(self, context: _Optional[int] = ..., index: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
 
+class NodeInfo(_message.Message):
+    __slots__ = ("role", "term", "commit", "applied", "version", "protocol_version", "last_index")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    term: int
+    commit: int
+    applied: int
+    version: str
+    protocol_version: int
+    last_index: int
+    def __init__(self, role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., last_index: _Optional[int] = ...) -> None: ...
+
 class PeerMessage(_message.Message):
-    __slots__ = ("raft", "forward", "dropped", "read", "read_response")
+    __slots__ = ("raft", "forward", "dropped", "read", "read_response", "info")
     RAFT_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     READ_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
     raft: RaftMessage
     forward: Forward
     dropped: ForwardDropped
     read: ReadRequest
     read_response: ReadResponse
-    def __init__(self, raft: _Optional[_Union[RaftMessage, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., dropped: _Optional[_Union[ForwardDropped, _Mapping]] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., read_response: _Optional[_Union[ReadResponse, _Mapping]] = ...) -> None: ...
+    info: NodeInfo
+    def __init__(self, raft: _Optional[_Union[RaftMessage, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., dropped: _Optional[_Union[ForwardDropped, _Mapping]] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., read_response: _Optional[_Union[ReadResponse, _Mapping]] = ..., info: _Optional[_Union[NodeInfo, _Mapping]] = ...) -> None: ...
 
 class PeerBatch(_message.Message):
     __slots__ = ("hello", "messages")
