@@ -9,7 +9,7 @@ Units: an *index* and a *term* are integers >= 1 (0 means "none"); a *node id* i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One log entry. Immutable; `data` is never copied or re-encoded between the proposer and the state machine."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, on purpose
     term: int
     kind: EntryKind
     data: bytes
@@ -79,7 +79,7 @@ class Config:
 class SnapshotMeta(NamedTuple):
     """What a snapshot stands for: all entries up to `index`, the last of them of `term`, under `config`."""
 
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, on purpose
     term: int = 0
     config: Config = Config()
 
@@ -130,12 +130,15 @@ class MessageType(IntEnum):
 class Message:
     """One protocol message between two nodes. Which fields count depends on `type`; the rest stay at 0.
 
-    PRE_VOTE, VOTE                `log_index`, `log_term`: the candidate's last entry; `force`: by transfer, skips the lease.
+    PRE_VOTE, VOTE                `log_index`, `log_term`: the candidate's last entry; `force`: by transfer, skips the
+                                  lease.
     *_VOTE_RESPONSE               `reject`.
     APPEND                        `log_index`, `log_term`: the entry before `entries`; `entries`; `commit`.
-    APPEND_RESPONSE               `log_index`: last index now known to match, or when `reject` the index that was refused,
-                                  with `hint_index`/`hint_term` for the fast back-off (figure 7; raft paper section 5.3).
-    HEARTBEAT                     `commit` (never above what the receiver is known to hold), `context`: the ReadIndex round.
+    APPEND_RESPONSE               `log_index`: last index now known to match, or when `reject` the index that was
+                                  refused, with `hint_index`/`hint_term` for the fast back-off (figure 7; raft paper
+                                  section 5.3).
+    HEARTBEAT                     `commit` (never above what the receiver is known to hold), `context`: the ReadIndex
+                                  round.
     HEARTBEAT_RESPONSE            `context` echoed.
     SNAPSHOT                      `snapshot`: the metadata; the caller carries the content out of band, in chunks.
     TIMEOUT_NOW                   campaign at once (leadership transfer, dissertation section 3.10).
@@ -161,7 +164,7 @@ class ReadState(NamedTuple):
     """An answered ReadIndex request: once `index` is applied, the state may be read (dissertation, section 6.4)."""
 
     context: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, on purpose
 
 
 @dataclass(slots=True)
@@ -170,22 +173,30 @@ class Ready:
 
     1. Send `messages` at once (the leader's disk write goes on in parallel).
     2. Make `snapshot` (if any), then `entries` and `hard_state` durable, in the order of the Ready numbers, in one
-       synced write. `entries` may overwrite a conflicting suffix: everything from `entries[0].index` on is replaced.
-    3. Only then send `messages_after_persist`, and call `Raft.persisted(number)`.
-    4. Hand `committed` to the state machine, in order, and report with `Raft.applied_to(index)`.
-    5. Answer `reads`.
+       synced write. A snapshot replaces the whole stored log. `entries` may overwrite a conflicting suffix: everything
+       from `entries[0].index` on is replaced.
+    3. Only then send `messages_after_persist`, and call `Raft.persisted(number)`. A Ready that has messages to hold
+       back but nothing to persist itself still waits for the writes of the Readys before it. `persisted(n)` covers all
+       Readys up to n, so several may be acknowledged by one call.
+    4. Hand `committed` to the state machine, in order: for each CONFIG entry first call `Raft.apply_change(entry)`;
+       report with `Raft.applied_to(index)`. A snapshot counts as applied once its Ready is persisted: load it before
+       the `committed` of later Readys.
+    5. Answer `reads` (each once its `index` is applied) and refuse `failed_reads`.
 
-    Several Readys may be in flight; each is persisted in the order of `number`.
+    Several Readys may be in flight; each is persisted in the order of `number`. A commit index that moves is never by
+    itself a reason to write (figure 2: commitIndex is volatile); it rides along with the next `hard_state`.
     """
 
     number: int
     hard_state: HardState | None = None
     entries: tuple[Entry, ...] = ()
     snapshot: SnapshotMeta | None = None
-    messages: list[Message] | None = None
-    messages_after_persist: list[Message] | None = None
+    messages: list[Message] = field(default_factory=list)
+    messages_after_persist: list[Message] = field(default_factory=list)
     committed: tuple[Entry, ...] = ()
     reads: tuple[ReadState, ...] = ()
+    failed_reads: tuple[int, ...] = ()
+    """Contexts of `read_index` calls that will never be answered: leadership was lost meanwhile."""
 
     @property
     def must_persist(self) -> bool:
@@ -196,7 +207,7 @@ class RaftError(Exception):
     """Base of what the core raises."""
 
 
-class ProposalDropped(RaftError):
+class ProposalDropped(RaftError):  # says what happened, better than an Error would
     """The proposal was not appended: it is certain that it will not be committed."""
 
     def __init__(self, reason: str, leader: int = NONE) -> None:
@@ -209,13 +220,17 @@ class NotLeader(ProposalDropped):
     """Only the leader can do this; `leader` says who that is, or 0."""
 
 
-class ReadNotPossible(RaftError):
+class ReadNotPossible(RaftError):  # says what happened, better than an Error would
     """A linearizable read cannot start here and now (no leader, or no commit in this term yet)."""
 
 
-class InvalidChange(RaftError):
+class InvalidChange(RaftError):  # says what happened, better than an Error would
     """A membership change that the rules refuse (one at a time, never zero voters, ...)."""
 
 
-class FatalInconsistency(RaftError):
+class TransferRefused(RaftError):  # says what happened, better than an Error would
+    """Leadership cannot be handed to that node (a learner, a stranger, the leader itself)."""
+
+
+class FatalInconsistency(RaftError):  # says what happened, better than an Error would
     """An invariant of the log is broken (a committed entry would be overwritten, ...). The node must stop."""
