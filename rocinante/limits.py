@@ -40,6 +40,17 @@ ENTRY_BYTES_MAX: Final = 4 * MIB
 PEER_QUEUE_MESSAGES_MAX: Final = 4096
 PEER_QUEUE_BYTES_MAX: Final = 64 * MIB
 PEER_BATCH_BYTES_MAX: Final = 8 * MIB
+PEER_HEARTBEAT_QUEUE_MESSAGES_MAX: Final = 256
+PEER_REDIAL_MS_MAX: Final = 200
+"""Wait before the next dial, jittered down to half."""
+PEER_DIAL_TIMEOUT_S: Final = 2.0
+PEER_TAKE_TIMEOUT_S: Final = 1.0
+PEER_KEEPALIVE_MS: Final = 5_000
+PEER_KEEPALIVE_TIMEOUT_MS: Final = 5_000
+PEER_FRESH_MS: Final = 3_000
+"""A peer that was not heard for longer counts as cut off on status pages."""
+PEER_INFO_MS: Final = 1_000
+"""How often a node tells the others its role and progress."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 SNAPSHOT_TRANSFER_TIMEOUT_S: Final = 600.0
 
@@ -76,3 +87,140 @@ FLOW_BACKEND_NAME_BYTES_MAX: Final = 255
 FLOW_ORIGIN_BYTES_MAX: Final = 63
 FLOW_LIST_RECORDS_MAX: Final = 10_000
 FLOW_EXPIRE_KEYS_MAX: Final = 10_000
+
+# --- storage (storage/)
+DISK_RESERVE_BYTES: Final = 512 * MIB
+"""Below this much free room writes are refused: enough for a snapshot and for LevelDB to compact."""
+LOG_WRITE_BUFFER_BYTES: Final = 16 * MIB
+"""LevelDB's memtable, and so the longest write-ahead log that an open replays (twice that while one is flushed)."""
+LOG_FILE_BYTES: Final = 8 * MIB
+LOG_OPEN_FILES_MAX: Final = 256
+LOG_CACHE_BYTES: Final = 1 * MIB
+"""The log is read once, at the start: a block cache would only cost memory."""
+LOG_TRIM_ENTRIES: Final = 512
+"""Old entries deleted in one unsynced batch, so that no synced write waits long behind it."""
+LOG_RECLAIM_BYTES: Final = 64 * MIB
+"""Deleted entries' bytes after which LevelDB is asked to give the room back at once."""
+LOG_PROGRESS_ENTRIES: Final = 2048
+"""How often a load reports its progress."""
+SNAPSHOT_HEADER_BYTES_MAX: Final = 1 * MIB
+SNAPSHOT_READ_BYTES: Final = 1 * MIB
+
+# --- configuration (config/)
+CONFIG_FILE_BYTES_MAX: Final = 256 * KIB
+CONFIG_NODES_MAX: Final = 20_000
+"""Values in one file. An alias counts once: only what an option asks for is ever looked at, so that nothing can be multiplied."""
+CONFIG_DEPTH_MAX: Final = 16
+CONFIG_CONTROLLERS_MAX: Final = 64
+CONFIG_PROBLEMS_MAX: Final = 100
+"""Mistakes listed; the rest are counted."""
+NAME_BYTES_MAX: Final = 63
+"""Of a cluster, a datacenter, a controller: they become names of directories and labels of metrics."""
+
+# --- REST (rest/)
+REST_BODY_BYTES_MAX: Final = FLOW_BATCH_BYTES_MAX
+"""The largest body of any request (`POST /v1/flows`); the others are held to less, see `rest/server.py`."""
+REST_JSON_BYTES_MAX: Final = 64 * KIB
+"""Bodies of the administrative requests."""
+REST_HEADER_BYTES_MAX: Final = 32 * KIB
+"""Request line and header; a key of 1 KiB takes three times that in a URL."""
+REST_BODY_MEMORY_BYTES_MAX: Final = 1 * MIB
+"""A larger body waits in a temporary file (unlinked), so that many at once do not take the memory."""
+REST_RECEIVE_BYTES: Final = 64 * KIB
+REST_SEND_BUFFER_BYTES_MAX: Final = 4 * MIB
+"""What one answer may have waiting for a slow reader before its thread waits too."""
+REST_THREADS: Final = 32
+"""Requests at work at the same time; event streams have threads of their own."""
+REST_THREADS_RESERVED: Final = 4
+"""Of these, so many never wait for consensus: health, status and metrics answer when nothing else does."""
+REST_SLOT_WAIT_S: Final = 0.5
+"""How long a request waits for a thread that may wait for consensus; then 429."""
+REST_EVENT_STREAMS_MAX: Final = 16
+REST_CONNECTIONS_MAX: Final = 512
+REST_BACKLOG: Final = 256
+REST_IDLE_TIMEOUT_S: Final = 60
+"""A connection without a request."""
+REST_REQUEST_TIMEOUT_S: Final = 30
+"""From the first byte of a request to its last: one byte a minute does not hold a connection (waitress counts every byte as life)."""
+REST_STALL_TIMEOUT_S: Final = 30
+"""A reader that takes nothing of its answer for so long is cut off."""
+REST_STOP_TIMEOUT_S: Final = 5.0
+REST_KEYS_PAGE_DEFAULT: Final = 100
+REST_KEYS_PAGE_MAX: Final = 10_000
+REST_FLOWS_PAGE_DEFAULT: Final = 100
+REST_LOG_LINES_DEFAULT: Final = 20
+REST_LOG_LINES_MAX: Final = 1000
+REST_EVENT_FLOWS_MAX: Final = 500
+"""Flow objects in one server-sent event; a larger batch comes as several."""
+REST_EVENT_HEARTBEAT_S: Final = 10.0
+REST_EVENT_POLL_S: Final = 1.0
+"""How often an idle stream looks for a change of role and a client that is gone; also the interval of `status` events."""
+
+# --- client
+CLIENT_ENDPOINTS_MAX: Final = 64
+"""Nodes that a client keeps in mind: what it was given and what it discovered."""
+CLIENT_TIMEOUT_S: Final = 10.0
+"""A whole call with all its tries, where the caller sets no other."""
+CLIENT_TIMEOUT_S_MAX: Final = 86_400.0
+CLIENT_TRY_TIMEOUT_S: Final = 2.0
+"""How long the first try waits for its answer; each later one that also runs out of time waits twice as long as the one before."""
+CLIENT_TRIES_MAX: Final = 1000
+CLIENT_BACKOFF_S: Final = 0.02
+"""The first pause after every known node was tried; it doubles, jittered, up to …"""
+CLIENT_BACKOFF_S_MAX: Final = 1.0
+CLIENT_NODE_REST_S: Final = 0.5
+"""How long a node that did not answer is asked last; it doubles with each failure up to …"""
+CLIENT_NODE_REST_S_MAX: Final = 5.0
+CLIENT_DISCOVERY_INTERVAL_S: Final = 30.0
+CLIENT_CLOSE_TIMEOUT_S: Final = 0.5
+"""What closing a client may wait to end its session on the cluster (it ends by itself when idle)."""
+CLIENT_RANGE_PAGE_KEYS: Final = 500
+CLIENT_LIST_PAGE_RECORDS: Final = 1000
+CLIENT_SAVE_TIMEOUT_S: Final = 600.0
+"""An online backup, or a wait for a snapshot or a transfer of leadership that the caller gave no bound."""
+CLIENT_REST_CONNECTIONS_MAX: Final = 64
+CLIENT_REST_BODY_BYTES_MAX: Final = 64 * MIB
+
+# --- services (the gRPC server)
+LEADER_VIEW_AGE_S_MAX: Final = 0.05
+"""How old the leader named in an answer's trailing metadata may be."""
+GRPC_METADATA_BYTES_MAX: Final = 16 * KIB
+GRPC_KEEPALIVE_TIME_MS: Final = 10_000
+"""A silent client is pinged after so long, …"""
+GRPC_KEEPALIVE_TIMEOUT_MS: Final = 5_000
+"""… and its connection is closed when it does not answer within this."""
+GRPC_CLIENT_PING_INTERVAL_MS_MIN: Final = 1_000
+"""A client that pings more often is told to calm down (etcd: 5 s; the peers' channels ping every `PEER_KEEPALIVE_MS`)."""
+GRPC_START_TIMEOUT_S: Final = 10.0
+WATCHES_PER_STREAM_MAX: Final = 256
+WATCH_CONTROL_RESPONSES_MAX: Final = 16
+"""Answers to create and cancel requests that wait for a client to read; beyond it nothing more is read from it (etcd: 16)."""
+WATCH_PROGRESS_INTERVAL_S: Final = 600.0
+"""etcd's default for watches created with `progress_notify`."""
+WATCH_RESPONSE_BYTES_MAX: Final = 1 * MIB
+"""Events of one answer on a stream; more are sent in several."""
+WATCH_CATCH_UP_EVENTS_MAX: Final = 1_000
+FLOW_GET_KEYS_MAX: Final = 10_000
+FLOW_LIST_RECORDS_DEFAULT: Final = 100
+LOG_LINES_MAX: Final = 1_000
+LOG_LINES_DEFAULT: Final = 20
+MEMBER_NAME_BYTES_MAX: Final = 63
+
+# --- node: driver
+DRIVER_SWEEP_MS: Final = 50
+"""How often the driver looks for requests whose time is up."""
+DRIVER_TICKS_MAX: Final = 50
+"""Ticks made up for after the process stood still; a longer pause counts as this much."""
+TRANSFER_TIMEOUT_S: Final = 5.0
+LOG_TAIL_ENTRIES_MAX: Final = 1_000
+"""Entries that `/v1/log` can show."""
+CLOCK_INTERVAL_MS: Final = 60_000
+"""How often the leader moves the state's own clock, by which idle sessions end."""
+EXPIRE_INTERVAL_MS: Final = 1_000
+EXPIRE_SCAN_RECORDS: Final = 20_000
+"""Records that one pass of the leader's search for flows past their deadline looks at."""
+
+# --- node: stop
+DRAIN_TIMEOUT_S: Final = 5.0
+GRPC_STOP_GRACE_S: Final = 1.0
+THREAD_JOIN_TIMEOUT_S: Final = 5.0

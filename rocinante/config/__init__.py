@@ -1,1 +1,36 @@
+"""The cluster YAML: what it may say (`model`), reading and checking it (`load`), and which of its controllers this
+process is (`claim`)."""
 
+from rocinante.config.claim import Claim, ClaimError, claim
+from rocinante.config.load import load_config
+from rocinante.config.model import (
+    ClusterConfig,
+    Controller,
+    IngressLimits,
+    LogLevel,
+    LogOptions,
+    RestOptions,
+    Rotation,
+    RotationMode,
+    StorageEngine,
+    StorageOptions,
+    Timers,
+)
+
+__all__ = [
+    "Claim",
+    "ClaimError",
+    "ClusterConfig",
+    "Controller",
+    "IngressLimits",
+    "LogLevel",
+    "LogOptions",
+    "RestOptions",
+    "Rotation",
+    "RotationMode",
+    "StorageEngine",
+    "StorageOptions",
+    "Timers",
+    "claim",
+    "load_config",
+]

@@ -1,0 +1,197 @@
+"""The cluster configuration as plain data, and the one place that says which options exist.
+
+Every option is a dataclass field with `option(...)`: its YAML key, default, unit and bounds live in the field's
+metadata, `load.py` reads them from there, and a test holds `packaging/rocinante.example.yaml` to them. An instance
+that `load_config` returned is valid: nothing needs to be checked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from rocinante import limits
+from rocinante.identity import cluster_id, endpoint, server_id
+
+META: Final = "rocinante.option"
+"""Where in a field's metadata its `Option` is."""
+
+
+class RotationMode(StrEnum):
+    OFF = "off"
+    DELAY_HEARTBEATS = "delay_heartbeats"
+    """The leader falls silent for longer than the longest election timeout, so that the others elect a new one."""
+    TRANSFER = "transfer"
+    """The leader hands over: no gap in service."""
+
+
+class StorageEngine(StrEnum):
+    LEVELDB = "leveldb"
+    MEMORY = "memory"
+    """Nothing is kept on disk: a node that restarts has forgotten everything, its vote too. For tests and throw-away
+    clusters."""
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What `load.py` and the documentation need to know of one option."""
+
+    key: str
+    """camelCase, as in the YAML."""
+    minimum: int | None = None
+    maximum: int | None = None
+    unit: str = ""
+
+
+def option(key: str, *, minimum: int | None = None, maximum: int | None = None, unit: str = "") -> dict[str, Option]:
+    """The metadata of a dataclass field that is an option; the field's default is what an absent key means."""
+    return {META: Option(key, minimum, maximum, unit)}
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Raft's clock. An election starts after `election_ms` to twice that without a word from a leader (raft paper,
+    section 5.2 and 5.6)."""
+
+    tick_ms: int = field(default=20, metadata=option("tickMs", minimum=1, maximum=1_000, unit="ms"))
+    heartbeat_ms: int = field(default=100, metadata=option("heartbeatMs", minimum=5, maximum=60_000, unit="ms"))
+    election_ms: int = field(default=1_000, metadata=option("electionMs", minimum=50, maximum=600_000, unit="ms"))
+    request_timeout_ms: int = field(
+        default=int(limits.REQUEST_TIMEOUT_S * 1_000),
+        metadata=option("requestTimeoutMs", minimum=100, maximum=int(limits.REQUEST_TIMEOUT_S_MAX * 1_000), unit="ms"),
+    )
+    """How long a request waits for its commit or read point when its caller sets no deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Leader rotation: at random intervals between the two bounds."""
+
+    mode: RotationMode = field(default=RotationMode.OFF, metadata=option("mode"))
+    min_seconds: int = field(default=60, metadata=option("minSeconds", minimum=1, maximum=604_800, unit="s"))
+    max_seconds: int = field(default=600, metadata=option("maxSeconds", minimum=1, maximum=604_800, unit="s"))
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOptions:
+    """Where and how the log and the snapshots are kept."""
+
+    engine: StorageEngine = field(default=StorageEngine.LEVELDB, metadata=option("engine"))
+    data_dir: Path = field(default=Path("/var/lib/rocinante"), metadata=option("dataDir"))
+    """The base directory: each node keeps its data in `<dataDir>/<cluster name>-<controller name>`."""
+    compact_entries: int = field(
+        default=limits.COMPACT_ENTRIES,
+        metadata=option("compactEntries", minimum=100, maximum=10_000_000, unit="entries"),
+    )
+    """A snapshot is taken, and the log compacted behind it, when this many entries were applied since the last one …"""
+    compact_bytes: int = field(
+        default=limits.COMPACT_BYTES,
+        metadata=option("compactBytes", minimum=limits.MIB, maximum=64 * 1024 * limits.MIB, unit="bytes"),
+    )
+    """… or this many bytes of them."""
+    keep_entries: int = field(
+        default=limits.COMPACT_KEEP_ENTRIES,
+        metadata=option("keepEntries", minimum=0, maximum=10_000_000, unit="entries"),
+    )
+    """Entries kept behind a snapshot, so that a slow follower need not get all of it."""
+    disk_reserve_bytes: int = field(
+        default=limits.DISK_RESERVE_BYTES,
+        metadata=option("diskReserveBytes", minimum=0, maximum=1024 * 1024 * limits.MIB, unit="bytes"),
+    )
+    """Below this much free room on the data directory's file system an alarm is raised and writes are refused; reads
+    go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngressLimits:
+    """The bounded buffer in front of the driver; full is an answer (RESOURCE_EXHAUSTED, HTTP 429)."""
+
+    ingress_proposals: int = field(
+        default=limits.INGRESS_PROPOSALS_MAX,
+        metadata=option("ingressProposals", minimum=16, maximum=1_000_000, unit="proposals"),
+    )
+    ingress_bytes: int = field(
+        default=limits.INGRESS_BYTES_MAX,
+        metadata=option("ingressBytes", minimum=4 * limits.MIB, maximum=16 * 1024 * limits.MIB, unit="bytes"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    level: LogLevel = field(default=LogLevel.INFO, metadata=option("level"))
+
+
+@dataclass(frozen=True, slots=True)
+class RestOptions:
+    allowed_hosts: tuple[str, ...] = field(default=(), metadata=option("allowedHosts"))
+    """Names that a request's Host header may carry beside the addresses and names of this host (against DNS rebinding,
+    CVE-2018-1098)."""
+    threads: int = field(default=8, metadata=option("threads", minimum=1, maximum=256, unit="threads"))
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """One node of the cluster."""
+
+    name: str
+    address: str
+    """An IP address in its one spelling."""
+    port: int
+    """gRPC, for clients and peers."""
+    rest: int
+    """HTTP: REST, metrics and the page."""
+    wwwroot: Path | None = None
+    """The files of the page; None: the packaged ones (also where the configured directory does not exist, with a
+    warning)."""
+
+    @property
+    def id(self) -> int:
+        """The server id (DESIGN, section 4)."""
+        return server_id(self.address, self.port)
+
+    @property
+    def endpoint(self) -> str:
+        """`IP:PORT` of gRPC; an IPv6 address in brackets."""
+        return endpoint(self.address, self.port)
+
+    @property
+    def rest_endpoint(self) -> str:
+        return endpoint(self.address, self.rest)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """All of `artifact`."""
+
+    name: str
+    controllers: tuple[Controller, ...]
+    datacenter: str = "dc1"
+    cleanup_on_failure: bool = False
+    """Remove a node's half-made data directory when its first start fails."""
+    timers: Timers = Timers()
+    rotation: Rotation = Rotation()
+    storage: StorageOptions = StorageOptions()
+    limits: IngressLimits = IngressLimits()
+    log: LogOptions = LogOptions()
+    rest: RestOptions = RestOptions()
+
+    @property
+    def cluster_id(self) -> int:
+        return cluster_id(self.name, self.datacenter)
+
+    def data_directory(self, controller: Controller) -> Path:
+        """Where this controller keeps its data."""
+        return self.storage.data_dir / f"{self.name}-{controller.name}"
+
+    def controller(self, name: str) -> Controller | None:
+        """The controller of that name, if there is one."""
+        return next((controller for controller in self.controllers if controller.name == name), None)
