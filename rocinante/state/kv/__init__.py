@@ -1,0 +1,1 @@
+"""The key-value store with etcd v3's semantics."""
