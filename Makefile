@@ -1,4 +1,67 @@
-.PHONY: proto
+# Rocinante on a developer's machine: `make` alone says what there is. Needs python3 (3.11 or later), make and git; the rest it sets up itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 PY := .venv/bin/python
-proto:
+BOOTSTRAP := packaging/bootstrap.sh
+# make test ARGS="-k lease -x", make run ARGS="--nodes 5"
+ARGS ?=
+PYTHON_FILES := rocinante tests
+
+.PHONY: help run test verify format lock proto wheel bench chaos soak clean distclean setup setup-dev
+
+help: ## what there is (this list)
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
+		do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: setup ## three nodes on this machine, with its own connections in them; the page's address is shown
+	@exec .venv/bin/rocinante dev --sniff $(ARGS)
+
+test: setup-dev ## all tests, with what they need from apt when run as root (ARGS="-k name")
+	@$(BOOTSTRAP) apt-test
+	@$(PY) -m pytest $(ARGS)
+
+verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
+	$(PY) -m ruff format --check $(PYTHON_FILES)
+	$(PY) -m ruff check $(PYTHON_FILES)
+	$(PY) -m mypy --strict rocinante tests/tools tests/support
+	$(PY) -m tests.tools.generate_proto --check
+	$(PY) -m tests.tools.check_lock
+	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
+
+format: setup-dev ## bring the code into its format
+	$(PY) -m ruff format $(PYTHON_FILES)
+	$(PY) -m ruff check --fix $(PYTHON_FILES)
+
+lock: setup ## resolve pyproject.toml into the lock files (ARGS=--upgrade: newest versions)
+	packaging/lock.sh $(ARGS)
+
+proto: setup-dev ## generate rocinante/pb from proto/
 	$(PY) -m tests.tools.generate_proto
+
+wheel: setup ## build the wheel into dist/
+	$(PY) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -l dist/*.whl
+
+bench: setup-dev ## puts and reads per second of three nodes on this machine, and how they compare with etcd's
+	@$(BOOTSTRAP) apt-test
+	$(PY) -m tests.benchmarks.compare_etcd $(ARGS)
+
+chaos: setup-dev ## two minutes of kill -9 on the leader under 8 writers: nothing acknowledged is lost, nothing is done twice
+	$(PY) -m tests.chaos.kill_leader $(ARGS)
+
+soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
+	$(PY) -m tests.chaos.soak $(ARGS)
+
+clean: ## remove what was built, cached and left by `make run`
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante
+	find rocinante tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## and the Python environment
+	rm -rf .venv .deps
+
+setup:
+	@$(BOOTSTRAP) run
+
+setup-dev:
+	@$(BOOTSTRAP) dev

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Resolve pyproject.toml into requirements.lock (the software) and requirements-dev.lock (and its tests): versions and hashes for Python 3.11
+# and later on Linux. Extra arguments go to `uv pip compile`: `--upgrade`, or `--upgrade-package grpcio`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+.venv/bin/python -m venv "$tools"
+"$tools/bin/python" -m pip --quiet --disable-pip-version-check install uv==0.13.9
+compile=("$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes
+    --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml)
+"${compile[@]}" --output-file requirements.lock "$@"
+"${compile[@]}" --group dev --constraint requirements.lock --output-file requirements-dev.lock "$@"
+# A restriction to Linux on every line says nothing: there is no other platform here.
+sed -i "s/ ; sys_platform == 'linux' / /; s/ ; sys_platform == 'linux'\$//" requirements.lock requirements-dev.lock
+.venv/bin/python -m tests.tools.check_lock
