@@ -109,7 +109,7 @@ SNAPSHOT_READ_BYTES: Final = 1 * MIB
 # --- configuration (config/)
 CONFIG_FILE_BYTES_MAX: Final = 256 * KIB
 CONFIG_NODES_MAX: Final = 20_000
-"""Values in one file. An alias counts once: only what an option asks for is ever looked at, so that nothing can be multiplied."""
+"""Values in one file; an alias counts once, for only what an option asks for is ever looked at."""
 CONFIG_DEPTH_MAX: Final = 16
 CONFIG_CONTROLLERS_MAX: Final = 64
 CONFIG_PROBLEMS_MAX: Final = 100
@@ -204,7 +204,6 @@ FLOW_GET_KEYS_MAX: Final = 10_000
 FLOW_LIST_RECORDS_DEFAULT: Final = 100
 LOG_LINES_MAX: Final = 1_000
 LOG_LINES_DEFAULT: Final = 20
-MEMBER_NAME_BYTES_MAX: Final = 63
 
 # --- node: driver
 DRIVER_SWEEP_MS: Final = 50
@@ -224,3 +223,15 @@ EXPIRE_SCAN_RECORDS: Final = 20_000
 DRAIN_TIMEOUT_S: Final = 5.0
 GRPC_STOP_GRACE_S: Final = 1.0
 THREAD_JOIN_TIMEOUT_S: Final = 5.0
+MERGE_STEP_RECORDS: Final = 5_000
+"""Records that one step of merging a snapshot's overlay moves: about 2 ms."""
+FORWARD_RETRY_S: Final = 1.0
+"""A forward without an outcome is sent again after this (and at once when the leader changes)."""
+FORWARDS_REMEMBERED_MAX: Final = 1024
+"""Forwards whose refusal can still be told from their loss."""
+REFUSED_PAUSE_S: Final = 0.01
+"""Wait before what the leader refused is offered again."""
+READ_ROUNDS_MAX: Final = 4096
+"""ReadIndex rounds of one node that are under way at once; beyond it reads wait for the next."""
+READ_RETRY_S: Final = 0.5
+"""A forwarded ReadIndex request without an answer is asked again after this."""

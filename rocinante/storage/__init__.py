@@ -1,1 +1,32 @@
+"""A node's storage: hard state, log and snapshots behind the interface of `base`, on disk (`leveldb`) or not
+(`memory`)."""
 
+from rocinante.storage.base import (
+    Engine,
+    Identity,
+    Loaded,
+    LogStore,
+    Progress,
+    SnapshotFile,
+    SnapshotSink,
+    SnapshotStore,
+    Write,
+)
+from rocinante.storage.directory import DirectoryUnavailableError
+from rocinante.storage.leveldb import open_leveldb
+from rocinante.storage.memory import open_memory
+
+__all__ = [
+    "DirectoryUnavailableError",
+    "Engine",
+    "Identity",
+    "Loaded",
+    "LogStore",
+    "Progress",
+    "SnapshotFile",
+    "SnapshotSink",
+    "SnapshotStore",
+    "Write",
+    "open_leveldb",
+    "open_memory",
+]

@@ -1,7 +1,7 @@
 """The small interface behind which LevelDB and the memory engine stand. Only the `disk` thread writes.
 
-Any failure of a write or a sync raises `StorageError`; the caller must stop the node without another reply (DESIGN, section 6: after a failed
-fsync the pages are marked clean, a retry lies).
+Any failure of a write or a sync raises `StorageError`; the caller must stop the node without another reply (DESIGN,
+section 6: after a failed fsync the pages are marked clean, a retry lies).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Write(NamedTuple):
 class Loaded:
     """What was found at the start: contiguous entries after the snapshot, all checked."""
 
-    hard_state: HardState = HardState()
-    snapshot: SnapshotMeta = SnapshotMeta()
+    hard_state: HardState = field(default_factory=HardState)
+    snapshot: SnapshotMeta = field(default_factory=SnapshotMeta)
     entries: list[Entry] = field(default_factory=list)
     fresh: bool = True
     """Nothing was there: a new node."""
@@ -74,7 +74,8 @@ class SnapshotSink(Protocol):
     def write(self, chunk: bytes) -> None: ...
 
     def finish(self, expected_digest: bytes | None = None) -> SnapshotFile:
-        """Sync, check, make visible (rename, sync of the directory). Raises StorageError; a wrong digest raises ValueError."""
+        """Sync, check, make visible (rename, sync of the directory). Raises StorageError; a wrong digest raises
+        ValueError."""
 
     def abort(self) -> None: ...
 
@@ -86,7 +87,8 @@ class SnapshotStore(Protocol):
         """Oldest first."""
 
     def read(self, snapshot: SnapshotFile, chunk_bytes: int) -> Iterator[bytes]:
-        """The content in chunks. Raises StorageError when it does not have the digest that it should (checked at the end)."""
+        """The content in chunks. Raises StorageError when it does not have the digest that it should (checked at the
+        end)."""
 
     def prune(self, keep: int) -> None: ...
 
@@ -104,3 +106,10 @@ class Engine(Protocol):
         """Room left on the file system; None for memory."""
 
     def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """The node's first start failed after the engine was opened: close, and with `cleanup_on_failure` remove what
+        this open made.
+
+        Without effect on a directory that an earlier open completed. Only before the node has answered anybody.
+        """

@@ -1,0 +1,245 @@
+"""One node's data directory: whose it is, that only one process uses it, and how it comes into being.
+
+    LOCK            held by flock for the life of the process; its content is the holder's pid, for the message
+    identity.json   format, cluster, node, datacenter; `complete` once the first open has succeeded
+    log/            LevelDB (leveldb.py)
+    mark            how much of the log was acknowledged (mark.py)
+    snapshots/      files (snapshots.py)
+
+The directory is claimed by an `identity.json` that is not yet complete before anything else is made in it, and becomes
+complete by a rename after all of it is synced. So a start that was cut off is told from a damaged directory: the former
+never acknowledged anything and is made again; the latter is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from rocinante.errors import DataDirectoryError
+from rocinante.identity import format_id, parse_id
+from rocinante.storage.base import Identity
+from rocinante.storage.snapshots import sync_directory
+from rocinante.version import DATA_FORMAT
+
+LOCK: Final = "LOCK"
+IDENTITY: Final = "identity.json"
+LOG: Final = "log"
+MARK: Final = "mark"
+SNAPSHOTS: Final = "snapshots"
+_OURS: Final = (LOG, MARK, SNAPSHOTS, IDENTITY)
+_IGNORED: Final = {LOCK, "lost+found"}
+_MODE: Final = 0o700
+_IDENTITY_BYTES_MAX: Final = 64 * 1024
+
+ADVICE: Final = "a damaged node must not vote: remove it from the cluster, empty the directory, and let it join again as a new member"
+
+
+class DirectoryUnavailableError(DataDirectoryError):
+    """The directory may be sound, but cannot be used now: in use, not writable, full. Worth another try (exit status
+    1)."""
+
+
+class DataDirectory:
+    """The open, locked directory. `fresh` says that this open made it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / LOG
+        self.mark = path / MARK
+        self.snapshots = path / SNAPSHOTS
+        self.fresh = False
+        self._made: list[Path] = []
+        self._lock: int | None = None
+
+    @classmethod
+    def open(cls, path: Path, identity: Identity) -> DataDirectory:
+        """Make or find the directory, lock it, check whose it is. Raises DataDirectoryError; then it is as it was."""
+        directory = cls(path.absolute())
+        try:
+            directory._make_path()
+            directory._take_lock()
+            directory._check(identity)
+        except OSError as error:
+            directory._undo()
+            raise DirectoryUnavailableError(f"cannot use {path} as data directory: {reason(error)}") from error
+        except DataDirectoryError:
+            directory._undo()
+            raise
+        return directory
+
+    def _make_path(self) -> None:
+        missing = [self.path]
+        while not missing[-1].parent.exists():
+            missing.append(missing[-1].parent)
+        for path in reversed(missing):
+            try:
+                path.mkdir(_MODE)
+            except FileExistsError:
+                continue
+            self._made.append(path)
+            sync_directory(path.parent)
+
+    def _take_lock(self) -> None:
+        path = self.path / LOCK
+        existed = path.exists()
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 32).decode(errors="replace").strip()
+            os.close(lock)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise DirectoryUnavailableError(
+                f"the data directory {self.path} is in use by another process{f' ({holder})' if holder else ''}"
+            ) from None
+        self._lock = lock
+        if not os.path.samestat(os.fstat(lock), path.stat()):
+            # Its maker gave up and unlinked it between our open and our flock.
+            raise DirectoryUnavailableError(f"the data directory {self.path} was being removed by another process")
+        if not existed:
+            self._made.append(path)
+        os.ftruncate(lock, 0)
+        os.write(lock, f"pid {os.getpid()}\n".encode())
+
+    def _check(self, identity: Identity) -> None:
+        """Whose the directory is; a new one is claimed, a half-made one is emptied."""
+        found = self._read_identity()
+        if found is None:
+            strangers = sorted({entry.name for entry in self.path.iterdir()} - _IGNORED)
+            if strangers:
+                raise DataDirectoryError(
+                    f"{self.path} is not empty and not a data directory of Rocinante (it holds {strangers[0]!r} but no "
+                    f"{IDENTITY}): choose an empty directory. If it was this node's, {ADVICE}"
+                )
+        else:
+            _compare(self.path, found, identity)
+            if found["complete"]:
+                self._need_parts()
+                return
+            self._remove_contents()
+        self._write_identity(identity, complete=False)
+        self.fresh = True
+        for path in (self.log, self.snapshots):
+            path.mkdir(_MODE)
+
+    def _need_parts(self) -> None:
+        for path in (self.log, self.mark, self.snapshots):
+            if not path.exists():
+                raise DataDirectoryError(f"damaged data directory: {path} is missing; {ADVICE}")
+
+    def _read_identity(self) -> dict[str, Any] | None:
+        path = self.path / IDENTITY
+        try:
+            with path.open("rb") as file:
+                content = file.read(_IDENTITY_BYTES_MAX)
+        except FileNotFoundError:
+            return None
+        try:
+            found = json.loads(content)
+            return {
+                "format": int(found["format"]),
+                "identity": Identity(parse_id(found["cluster"]), parse_id(found["node"]), str(found["datacenter"])),
+                "complete": found["complete"] is True,
+            }
+        except (ValueError, KeyError, TypeError):
+            raise DataDirectoryError(f"damaged data directory: {path} cannot be understood; {ADVICE}") from None
+
+    def _write_identity(self, identity: Identity, *, complete: bool) -> None:
+        content = {
+            "format": DATA_FORMAT,
+            "cluster": format_id(identity.cluster_id),
+            "node": format_id(identity.node_id),
+            "datacenter": identity.datacenter,
+            "complete": complete,
+        }
+        temporary = self.path / f".{IDENTITY}"
+        with temporary.open("w") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self.path / IDENTITY)
+        sync_directory(self.path)
+
+    def complete(self, identity: Identity) -> None:
+        """Everything is made and synced: from now on the directory is never removed. Raises OSError."""
+        sync_directory(self.path)
+        self._write_identity(identity, complete=True)
+
+    def _remove_contents(self) -> None:
+        for name in (*_OURS, f".{IDENTITY}"):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove_made(self) -> None:
+        """Remove what this open made, if it made the directory's content; then let go. Errors are ignored: it is a
+        cleanup."""
+        if self.fresh:
+            try:
+                self._remove_contents()
+            except OSError:
+                pass
+            self._undo()
+        self.close()
+
+    def _undo(self) -> None:
+        """Remove the lock file and the directories that this open made, as far as they are empty."""
+        for path in reversed(self._made):
+            try:
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError:
+                break
+        self._made = []
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have it."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def free_bytes(self) -> int:
+        """Room that this process may still fill. Raises OSError."""
+        state = os.statvfs(self.path)
+        return state.f_bavail * state.f_frsize
+
+
+def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
+    if found["format"] > DATA_FORMAT:
+        raise DataDirectoryError(
+            f"{path} is of data format {found['format']}, this software knows {DATA_FORMAT}: "
+            "start the newer version again"
+        )
+    compare_identity(path, found["identity"], identity)
+
+
+def compare_identity(path: Path, found: Identity, identity: Identity) -> None:
+    """Raises DataDirectoryError when it is another node's or cluster's data."""
+    for what, theirs, ours in (
+        ("cluster", format_id(found.cluster_id), format_id(identity.cluster_id)),
+        ("datacenter", found.datacenter, identity.datacenter),
+        ("node", format_id(found.node_id), format_id(identity.node_id)),
+    ):
+        if theirs != ours:
+            raise DataDirectoryError(
+                f"{path} belongs to {what} {theirs}, this is {what} {ours}: check dataDir, the cluster's name and the "
+                "node's address and port, or choose an empty directory"
+            )
+
+
+def reason(error: OSError) -> str:
+    """The system's words, without Python's decoration."""
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
