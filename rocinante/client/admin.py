@@ -1,0 +1,81 @@
+"""`client.admin`: acts on one node. `endpoint` says which; without it, the first endpoint that the client was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from rocinante.client.connection import Connection
+from rocinante.client.retry import Failed
+from rocinante.client.stubs import admin
+from rocinante.client.types import LogEntry, SnapshotResult, StateDigest
+from rocinante.errors import InvalidArgument, Unavailable
+from rocinante.limits import CLIENT_SAVE_TIMEOUT_S
+from rocinante.pb.v1 import admin_pb2
+
+__all__ = ["Admin"]
+
+
+class Admin:
+    """Each call goes to one node and is made again only while it is certain that the node did not carry it out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def set_grpc(self, enabled: bool, *, endpoint: str | None = None, timeout_s: float | None = None) -> bool:
+        """Switch a node's gRPC interface. Off: the node is not ready until REST (`POST /v1/admin/grpc`) switches it on
+        again."""
+        request = admin_pb2.SetGrpcRequest(enabled=enabled)
+        return self._connection.ask(admin.SET_GRPC, request, self._connection.only(endpoint), timeout_s).enabled
+
+    def stop(self, *, endpoint: str | None = None, timeout_s: float | None = None) -> None:
+        """Have a node stop gracefully, as by SIGTERM. Returns once it has begun."""
+        self._connection.ask(admin.STOP, admin_pb2.StopRequest(), self._connection.only(endpoint), timeout_s)
+
+    def snapshot(self, *, endpoint: str | None = None, timeout_s: float = CLIENT_SAVE_TIMEOUT_S) -> SnapshotResult:
+        """Have a node take a snapshot now and compact its log."""
+        node = self._connection.only(endpoint)
+        answer = self._connection.ask(admin.SNAPSHOT, admin_pb2.SnapshotRequest(), node, timeout_s)
+        return SnapshotResult(answer.index, answer.term, answer.bytes, answer.digest)
+
+    def log(
+        self, last: int = 20, *, committed: bool = False, endpoint: str | None = None, timeout_s: float | None = None
+    ) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, oldest first; `committed`: only those that are."""
+        if last < 1:
+            raise InvalidArgument("last", f"is {last}, must be at least 1")
+        request = admin_pb2.LogRequest(last=last, committed=committed)
+        answer = self._connection.ask(admin.LOG, request, self._connection.only(endpoint), timeout_s)
+        return tuple(
+            LogEntry(entry.index, entry.term, entry.kind, entry.bytes, tuple(entry.commands), bool(entry.committed))
+            for entry in answer.entries
+        )
+
+    def digest(self, at_index: int = 0, *, endpoint: str | None = None, timeout_s: float | None = None) -> StateDigest:
+        """BLAKE2b-256 of a node's whole state once `at_index` is applied (0: now): equal on all nodes at the same
+        index."""
+        request = admin_pb2.DigestRequest(at_index=at_index)
+        answer = self._connection.ask(admin.DIGEST, request, self._connection.only(endpoint), timeout_s)
+        return StateDigest(answer.index, answer.digest, answer.revision)
+
+    def save(self, *, endpoint: str | None = None, timeout_s: float = CLIENT_SAVE_TIMEOUT_S) -> Iterator[bytes]:
+        """An online backup: the chunks of a snapshot file, taken now. Check it before you rely on it: `rocinante
+        snapshot save` does.
+
+        A stream that breaks raises Unavailable; nothing was changed, begin anew.
+        """
+        node = self._connection.only(endpoint)
+        try:
+            call = self._connection.transport.callable(node, admin.SAVE)(admin_pb2.SaveRequest(), timeout=timeout_s)
+            for answer in call:
+                yield answer.chunk
+        except grpc.RpcError as error:
+            failed = self._connection.transport.failed(error, "Save")
+            raise _broken(failed, node) from None
+        except Failed as failed:
+            raise _broken(failed, node) from None
+
+
+def _broken(failed: Failed, node: str) -> Exception:
+    return Unavailable(f"{node}: {failed.error.message}") if failed.unknown or failed.node_down else failed.error
