@@ -100,7 +100,7 @@ LOG_CACHE_BYTES: Final = 1 * MIB
 LOG_TRIM_ENTRIES: Final = 512
 """Old entries deleted in one unsynced batch, so that no synced write waits long behind it."""
 LOG_RECLAIM_BYTES: Final = 64 * MIB
-"""Deleted entries' bytes after which LevelDB is asked to give the room back at once."""
+"""Growth of LevelDB's files after which it is asked to give back the room of deleted entries."""
 LOG_PROGRESS_ENTRIES: Final = 2048
 """How often a load reports its progress."""
 SNAPSHOT_HEADER_BYTES_MAX: Final = 1 * MIB
@@ -223,8 +223,6 @@ EXPIRE_SCAN_RECORDS: Final = 20_000
 DRAIN_TIMEOUT_S: Final = 5.0
 GRPC_STOP_GRACE_S: Final = 1.0
 THREAD_JOIN_TIMEOUT_S: Final = 5.0
-MERGE_STEP_RECORDS: Final = 5_000
-"""Records that one step of merging a snapshot's overlay moves: about 2 ms."""
 FORWARD_RETRY_S: Final = 1.0
 """A forward without an outcome is sent again after this (and at once when the leader changes)."""
 FORWARDS_REMEMBERED_MAX: Final = 1024
@@ -235,3 +233,77 @@ READ_ROUNDS_MAX: Final = 4096
 """ReadIndex rounds of one node that are under way at once; beyond it reads wait for the next."""
 READ_RETRY_S: Final = 0.5
 """A forwarded ReadIndex request without an answer is asked again after this."""
+PROMOTE_LAG_ENTRIES_MAX: Final = 1_000
+"""A learner further behind is not made a voter: it would only be a burden to the quorum."""
+
+# --- the state machine
+KV_PIECE_KEYS: Final = 1024
+"""Keys that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
+KV_COMPACT_STEP_CHANGES: Final = 1024
+"""Changes whose compaction is carried out with each entry applied, so that a large one does not stop the node."""
+KV_EVENTS_PAGE_CHANGES_MAX: Final = 10_000
+FLOW_ORIGINS_MAX: Final = 64
+"""Datacenters that own flows; a look-up asks each of them."""
+FLOW_PIECE_RECORDS: Final = 2048
+"""Records that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
+FLOW_SCAN_RECORDS_MAX: Final = 200_000
+"""Records that one page of a list looks at; a page may be short of its limit, and have a cursor."""
+STATE_FREEZES_MAX: Final = 4
+"""Frozen states held at a time: a snapshot, a backup, a digest, and one more."""
+SESSION_RESULT_BYTES_ONE_MAX: Final = 1 * MIB
+"""A result larger than this is not kept for a retry; the retry is told so."""
+SESSION_OUTCOME_OVERHEAD_BYTES: Final = 128
+"""What keeping one outcome costs beside its bytes, counted in SESSION_RESULT_BYTES_MAX."""
+STATE_SECTION_BYTES_MAX: Final = 64 * MIB
+"""One section of a snapshot; a longer one is taken for damage."""
+NOTIFY_INTERVAL_S: Final = 1.0
+START_EXTEND_S: Final = 30.0
+"""While a long log is replayed, systemd is asked for this much more time, again and again."""
+
+# --- agents: the sniffer
+SNIFF_FLOWS_MAX: Final = 200_000
+"""Default of --max-flows: about 600 bytes each."""
+SNIFF_SNAPLEN_BYTES: Final = 192
+"""Bytes of a packet that are captured: Ethernet, two VLAN tags, IPv6 with a few extension headers, TCP with options."""
+SNIFF_SNAPLEN_BYTES_MIN: Final = 96
+SNIFF_SNAPLEN_BYTES_MAX: Final = 65_535
+SNIFF_RING_BYTES: Final = 16 * MIB
+"""The kernel's buffer of one interface; what does not fit is dropped and counted."""
+SNIFF_READ_PACKETS_MAX: Final = 2_048
+"""Packets that are handled before the clock is looked at again."""
+SNIFF_FILE_QUEUE_CHUNKS_MAX: Final = 16
+"""Chunks of so many packets that the reader of a file is ahead."""
+SNIFF_PUMP_BYTES: Final = 64 * KIB
+SNIFF_FRAGMENTS_MAX: Final = 1_024
+"""Fragmented datagrams whose flow is remembered for their later fragments."""
+SNIFF_BATCH_RECORDS_MAX: Final = 4_096
+"""Records that are written with one call."""
+SNIFF_FLUSH_MS: Final = 200
+SNIFF_REFRESH_MS: Final = 5_000
+"""Default of --refresh-ms: how old the counters of a flow without news may be in the cluster."""
+SNIFF_REFRESH_MS_MAX: Final = 15_000
+"""Half of the shortest time-out of a flow that lives on (UDP without an answer: 30 s), so that its deadline is always moved in time."""
+SNIFF_WRITE_TIMEOUT_S: Final = 5.0
+SNIFF_RETRY_PAUSE_S: Final = 0.2
+SNIFF_RETRY_PAUSE_S_MAX: Final = 2.0
+SNIFF_FINAL_FLUSH_S: Final = 10.0
+"""How long the end waits for what is not written yet."""
+SNIFF_MEMBERS_INTERVAL_S: Final = 30.0
+"""How often the cluster is asked for its members' endpoints, whose traffic is not recorded."""
+SNIFF_KERNEL_ENDPOINTS_MAX: Final = 32
+"""Own endpoints that the kernel's filter leaves out; more are left out after the capture."""
+SNIFF_REPORT_INTERVAL_S: Final = 5.0
+SNIFF_FOLLOW_INTERVAL_S: Final = 0.1
+"""How often a file that is followed is looked at for more."""
+
+# --- bench
+BENCH_CLIENTS_MAX: Final = 10_000
+BENCH_PROCESSES_MAX: Final = 64
+BENCH_KEYS_MAX: Final = 1_000_000
+BENCH_CALLS_MAX: Final = 5_000_000
+"""Of one stage: the latency of each call is kept (8 bytes), so that percentiles are exact."""
+BENCH_SECONDS_MAX: Final = 3_600.0
+BENCH_ERROR_PAUSE_S: Final = 0.05
+"""A client whose call failed waits so long before its next one, so that a cluster that is away is not hammered."""
+BENCH_START_TIMEOUT_S: Final = 30.0
+"""Until all load processes have connected."""

@@ -37,7 +37,10 @@ _IGNORED: Final = {LOCK, "lost+found"}
 _MODE: Final = 0o700
 _IDENTITY_BYTES_MAX: Final = 64 * 1024
 
-ADVICE: Final = "a damaged node must not vote: remove it from the cluster, empty the directory, and let it join again as a new member"
+ADVICE: Final = (
+    "a damaged node must not vote: remove it from the cluster, empty the directory, "
+    "and let it join again as a new member"
+)
 
 
 class DirectoryUnavailableError(DataDirectoryError):

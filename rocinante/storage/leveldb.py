@@ -53,7 +53,7 @@ class LevelDbLog:
         self._snapshot_index = 0
         self._failure: str | None = None
         self._closed = False
-        self._trimmer = Trimmer(db, self._fail)
+        self._trimmer = Trimmer(db, self.size_bytes, self._fail)
 
     # --- reading
 
@@ -257,7 +257,7 @@ class LevelDbLog:
         return directory_bytes(self._path)
 
     def close(self) -> None:
-        """Whatever was persisted stays. Waits for a deletion that is under way (one small batch)."""
+        """Whatever was persisted stays. Waits for what the `trim` thread is doing (a second at most)."""
         if self._closed:
             return
         self._closed = True
