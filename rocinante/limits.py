@@ -192,6 +192,10 @@ GRPC_KEEPALIVE_TIMEOUT_MS: Final = 5_000
 GRPC_CLIENT_PING_INTERVAL_MS_MIN: Final = 1_000
 """A client that pings more often is told to calm down (etcd: 5 s; the peers' channels ping every `PEER_KEEPALIVE_MS`)."""
 GRPC_START_TIMEOUT_S: Final = 10.0
+GRPC_WORKERS_MAX: Final = 2
+"""Threads for what would hold up the event loop: large answers and batches, and backups."""
+RANGE_INLINE_KEYS_MAX: Final = 64
+"""A range limited to so many keys is answered on the event loop; others on a worker."""
 WATCHES_PER_STREAM_MAX: Final = 256
 WATCH_CONTROL_RESPONSES_MAX: Final = 16
 """Answers to create and cancel requests that wait for a client to read; beyond it nothing more is read from it (etcd: 16)."""
