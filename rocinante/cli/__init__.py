@@ -1,1 +1,3 @@
+"""The `rocinante` command: one module a verb, loaded when it is used."""
 
+__all__: list[str] = []

@@ -1,0 +1,49 @@
+"""`rocinante node`: run one node until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rocinante.cli.common import examples
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "rocinante node --config /etc/rocinante/cluster.yaml",
+        "rocinante node --config cluster.yaml --name node2 --data-dir /tmp/node2",
+    )
+)
+def node(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The cluster YAML.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Which controller of the file this is. Default: the first whose address is on this host and whose"
+            " ports are free.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", metavar="DIR", help="Where the node keeps its log and snapshots, instead of the file's."
+        ),
+    ] = None,
+) -> None:
+    """Run one node of a cluster.
+
+    It leaves the state "not ready" when its log is replayed, and stops gracefully on SIGTERM or Ctrl-C: leadership is
+    handed over, requests in flight are finished. Exit status 2: the file is wrong; 1: a port is taken or the directory
+    cannot be used; 74: the disk failed; 65: the data is damaged or another node's.
+    """
+    from rocinante.node.daemon import run
+
+    raise SystemExit(run(config, name, data_dir))
