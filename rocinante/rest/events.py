@@ -1,0 +1,232 @@
+"""`/v1/events`: what changes, as server-sent events (HTML standard, section 9.2).
+
+    event: kv           one change of a key                      id: its log index
+    event: flow         flows written, deleted or expired        id: its log index
+    event: role         role, term or leader of this node changed (and once at the start)
+    event: status       once a second what /v1/status says, with counts since the stream began; only when asked for
+    event: fell-behind  the stream ends: it was too slow, or asked for what is no longer kept
+
+Several events may be of one log index; the last of them bears the `id`, so that `Last-Event-ID` always names an
+entry that was received whole. `fell-behind` bears the index applied now: who reads the state again and reconnects
+misses nothing. Each stream holds a thread, so there are few places; the next asker gets 429.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from rocinante import limits
+from rocinante.errors import InvalidArgument, OutOfRange, Unavailable
+from rocinante.flows import BatchInfo, FlowError, iter_pairs, unpack_record, validate_batch
+from rocinante.pb.etcd import kv_pb2
+from rocinante.ports import Watch
+from rocinante.rest.context import RestContext
+from rocinante.rest.flow_json import record_to_json
+from rocinante.rest.http import Reply, Request, parse_integer
+from rocinante.rest.kv import kv_to_json
+from rocinante.rest.status import leader_to_json, status_to_json
+from rocinante.state.events import AppliedEvents, FlowChange, FlowChanges
+
+TYPES: Final = ("kv", "flow", "role", "status")
+DEFAULT_TYPES: Final = ("kv", "flow", "role")
+CHUNK_BYTES: Final = 64 * limits.KIB
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+BEGIN: Final = b"retry: 2000\n\n"
+HEARTBEAT: Final = b": still here\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a stream's reader asked for."""
+
+    types: frozenset[str]
+    prefix: bytes = b""
+    summary: bool = False
+    from_index: int = 0
+
+
+def get_events(context: RestContext, request: Request) -> Reply:
+    """Open a stream."""
+    wanted = _parse(request)
+    if request.method == "HEAD":
+        return Reply(b"", content_type=EVENT_STREAM_TYPE)
+    return Reply(EventStream(context, wanted, request.is_connected), content_type=EVENT_STREAM_TYPE)
+
+
+def _parse(request: Request) -> Wanted:
+    query = request.query
+    types = query.many("types") or list(DEFAULT_TYPES)
+    for name in types:
+        if name not in TYPES:
+            raise InvalidArgument("types", f"has {name[:40]!r}, which is not one of {', '.join(TYPES)}")
+    from_index = query.integer("from_index", 0)
+    if last := request.header("last-event-id"):
+        from_index = parse_integer("Last-Event-ID", last, least=0, most=2**63 - 1)
+    prefix = query.text("prefix").encode()
+    summary = query.choice("flows", ("full", "summary"), "full") == "summary"
+    query.finish()
+    return Wanted(frozenset(types), prefix, summary, from_index)
+
+
+class EventStream:
+    """An iterator of chunks for one reader; `close` gives its place back. Used by one thread."""
+
+    def __init__(self, context: RestContext, wanted: Wanted, is_connected: Callable[[], bool]) -> None:
+        self._context, self._wanted, self._is_connected = context, wanted, is_connected
+        self._give_back = context.take_stream()
+        self._watch: Watch | None = None
+        self._role: dict[str, Any] = {}
+        self._counts = {"entries": 0, "kv_events": 0, "flow_updates": 0}
+        self._written_s = self._status_s = 0.0
+        self._lost = ""
+        try:
+            self._watch = context.node.watch(wanted.from_index)
+        except OutOfRange as error:
+            self._lost = error.message
+        except BaseException:
+            self._give_back()
+            raise
+        self._chunks = self._run()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        self._give_back()
+
+    def _run(self) -> Iterator[bytes]:
+        yield BEGIN
+        while not self._lost and not self._context.closing.is_set() and self._is_connected():
+            try:
+                yield from self._turn()
+            except OutOfRange as error:
+                self._fall_behind(error.message)
+            except Unavailable:
+                return  # the node stops
+        if self._lost:
+            index = self._context.node.status().applied
+            yield _message("fell-behind", {"message": self._lost, "index": index}, index)
+
+    def _turn(self) -> Iterator[bytes]:
+        """Send what has changed; wait for it for a short time only, so that role, status and the reader are looked
+        after.
+        """
+        yield from self._observe()
+        if self._watch is None:
+            return
+        events = self._watch.get(limits.REST_EVENT_POLL_S)
+        buffer = bytearray()
+        while events is not None:
+            for message in self._messages(events):
+                buffer += message
+                if len(buffer) > CHUNK_BYTES:
+                    yield self._written(bytes(buffer))
+                    buffer.clear()
+            events = self._watch.get(0) if len(buffer) < CHUNK_BYTES else None
+        if buffer:
+            yield self._written(bytes(buffer))
+
+    def _written(self, chunk: bytes) -> bytes:
+        self._written_s = time.monotonic()
+        return chunk
+
+    def _observe(self) -> Iterator[bytes]:
+        now_s = time.monotonic()
+        status = self._context.node.status()
+        role = {"role": status.role, "term": status.term, **leader_to_json(status)}
+        if role != self._role:
+            self._role = role
+            if "role" in self._wanted.types:
+                yield self._written(_message("role", role))
+        if "status" in self._wanted.types and now_s - self._status_s >= limits.REST_EVENT_POLL_S:
+            self._status_s = now_s
+            yield self._written(_message("status", {"status": status_to_json(status), "counts": self._counts}))
+        if now_s - self._written_s > limits.REST_EVENT_HEARTBEAT_S:
+            yield self._written(HEARTBEAT)
+
+    def _fall_behind(self, message: str) -> None:
+        """A stream of numbers begins again with what is now; one of changes must not hide that some are missing."""
+        if self._wanted.types & {"kv", "flow"}:
+            self._lost = message
+            return
+        if self._watch is not None:
+            self._watch.close()
+        self._watch = self._context.node.watch()
+
+    def _messages(self, events: AppliedEvents) -> Iterator[bytes]:
+        self._counts["entries"] += 1
+        self._counts["kv_events"] += sum(len(changes.events) for changes in events.kv)
+        self._counts["flow_updates"] += sum(
+            _count(changes) for changes in events.flows if changes.kind is FlowChange.PUT
+        )
+        last: bytes = b""
+        for name, content in self._contents(events):
+            if last:
+                yield last + b"\n"
+            last = _lines(name, content | {"index": events.index})
+        if last:
+            yield last + b"id: %d\n\n" % events.index
+
+    def _contents(self, events: AppliedEvents) -> Iterator[tuple[str, dict[str, Any]]]:
+        if "kv" in self._wanted.types:
+            for kv_changes in events.kv:
+                for event in kv_changes.events:
+                    if event.kv.key.startswith(self._wanted.prefix):
+                        yield "kv", _kv_content(event, kv_changes.revision)
+        if "flow" in self._wanted.types:
+            for flow_changes in events.flows:
+                for content in _flow_contents(flow_changes, self._wanted.summary):
+                    yield "flow", content
+
+
+def _kv_content(event: kv_pb2.Event, revision: int) -> dict[str, Any]:
+    is_put = event.type == kv_pb2.Event.PUT
+    return {"type": "put" if is_put else "delete", "revision": revision} | kv_to_json(event.kv, with_value=is_put)
+
+
+def _flow_contents(changes: FlowChanges, summary: bool) -> Iterator[dict[str, Any]]:
+    head: dict[str, Any] = {"type": changes.kind.name.lower(), "origin": changes.origin, "records": _count(changes)}
+    if summary:
+        yield head
+    elif changes.kind is FlowChange.PUT:
+        pairs = iter_pairs(changes.batch, _info(changes.batch))
+        while some := list(islice(pairs, limits.REST_EVENT_FLOWS_MAX)):
+            flows = [record_to_json(unpack_record(key, value), changes.origin) for key, value in some]
+            yield head | {"records": len(flows), "flows": flows}
+    else:
+        keys = iter(changes.keys)
+        while ids := [key.hex() for key in islice(keys, limits.REST_EVENT_FLOWS_MAX)]:
+            yield head | {"records": len(ids), "ids": ids}
+
+
+def _count(changes: FlowChanges) -> int:
+    if changes.kind is not FlowChange.PUT:
+        return len(changes.keys)
+    try:
+        return _info(changes.batch).count
+    except FlowError:
+        return 0  # the state machine refused it too: nothing was written
+
+
+def _info(batch: bytes) -> BatchInfo:
+    return validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+
+
+def _lines(name: str, content: dict[str, Any]) -> bytes:
+    """An event without its id and its end. JSON has no line ends inside, so one `data:` line does."""
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {name}\ndata: {data}\n".encode()
+
+
+def _message(name: str, content: dict[str, Any], identifier: int | None = None) -> bytes:
+    return _lines(name, content) + (b"" if identifier is None else b"id: %d\n" % identifier) + b"\n"

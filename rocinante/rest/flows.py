@@ -1,0 +1,162 @@
+"""Flows: written as a list (or as an encoded batch), read as pages or one by one, deleted one by one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from rocinante import limits
+from rocinante.errors import InvalidArgument, NotFound
+from rocinante.flows import FlowError, FlowFilter, FlowRecord
+from rocinante.flows.batch import HEADER, MAGIC, VERSION, BatchKind, check_records, encode_batch, validate_batch
+from rocinante.flows.key import check_key
+from rocinante.flows.value import pack_value, unpack_record
+from rocinante.ports import ReadPoint
+from rocinante.rest.context import RestContext
+from rocinante.rest.flow_json import record_to_json, records_from_json
+from rocinante.rest.http import BYTES_TYPE, Reply, Request, decode_cursor, encode_cursor, json_reply
+from rocinante.state.command import Kind
+from rocinante.state.machine import FlowEntry
+
+CONSISTENCY: Final = ("linearizable", "stale")
+PAGES_MAX: Final = 256
+"""Short pages of the state machine that one answer puts together; a filter that matches little then answers with a
+cursor.
+"""
+LIST_TIME_S_MAX: Final = 0.5
+
+
+def list_flows(context: RestContext, request: Request) -> Reply:
+    """A page of flows that match all filters. A page may be short, even empty, and have a cursor: go on with it."""
+    query = request.query
+    limit = query.integer("limit", limits.REST_FLOWS_PAGE_DEFAULT, least=1, most=limits.FLOW_LIST_RECORDS_MAX)
+    cursor = decode_cursor(query.text("cursor"))
+    try:
+        flow_filter = FlowFilter.parse(
+            address=query.many("address"),
+            port=query.many("port"),
+            protocol=query.many("protocol"),
+            tcp_state=query.many("state"),
+            backend=query.text("backend"),
+            zone=query.optional("zone"),
+            origin=query.text("origin"),
+        )
+    except FlowError as error:
+        raise InvalidArgument(error.field.replace("tcp_state", "state"), error.problem) from None
+    is_linearizable = query.choice("consistency", CONSISTENCY, "linearizable") == "linearizable"
+    query.finish()
+    point = context.read(request, linearizable=is_linearizable)
+    found, cursor = _collect(context, flow_filter, limit, cursor)
+    answer = {
+        "flows": [_entry_to_json(entry) for entry in found],
+        "cursor": encode_cursor(cursor),
+        "total": context.node.state.flows_count(),
+    }
+    return _read_reply(answer, point)
+
+
+def _collect(context: RestContext, flow_filter: FlowFilter, limit: int, cursor: bytes) -> tuple[list[FlowEntry], bytes]:
+    found: list[FlowEntry] = []
+    now_ms, until_s = int(time.time() * 1000), time.monotonic() + LIST_TIME_S_MAX
+    for _ in range(PAGES_MAX):
+        page = context.node.state.flows_list(flow_filter, limit - len(found), cursor, now_ms)
+        found += page.flows
+        cursor = page.cursor
+        if not cursor or len(found) >= limit or time.monotonic() > until_s:
+            break
+    return found, cursor
+
+
+def get_flow(context: RestContext, request: Request) -> Reply:
+    """One flow by its id: the newest record of all origins, or that of `?origin=`."""
+    key, origin = _key(request), request.query.text("origin")
+    is_linearizable = request.query.choice("consistency", CONSISTENCY, "linearizable") == "linearizable"
+    request.query.finish()
+    point = context.read(request, linearizable=is_linearizable)
+    (entry,) = context.node.state.flows_get([key], int(time.time() * 1000), origin)
+    if entry is None:
+        raise NotFound(f"there is no flow {key.hex()}" + (f" of origin {origin}" if origin else ""))
+    return _read_reply(_entry_to_json(entry), point)
+
+
+def put_flows(context: RestContext, request: Request) -> Reply:
+    """Write flows as one batch: all of them or none."""
+    origin = _origin(context, request.query.text("origin"))
+    request.query.finish()
+    if request.content_type() == BYTES_TYPE:
+        batch = request.body()
+        _check_batch(batch)
+    else:
+        batch = _encode(records_from_json(request.json()))
+    outcome = context.propose(request, Kind.FLOW_PUT, origin + batch)
+    return json_reply({"records": outcome.result, "index": outcome.index}, index=outcome.index)
+
+
+def delete_flow(context: RestContext, request: Request) -> Reply:
+    """Delete one flow of this datacenter (or of `?origin=`). One that is not there is `"deleted": 0`."""
+    key = _key(request)
+    origin = _origin(context, request.query.text("origin"))
+    request.query.finish()
+    body = origin + (1).to_bytes(4, "big") + bytes([len(key)]) + key
+    outcome = context.propose(request, Kind.FLOW_DELETE, body)
+    return json_reply({"deleted": outcome.result, "index": outcome.index}, index=outcome.index)
+
+
+def _origin(context: RestContext, text: str) -> bytes:
+    """`u8 length | origin` as commands begin."""
+    origin = (text or context.node.status().datacenter).encode()
+    if len(origin) > limits.FLOW_ORIGIN_BYTES_MAX:
+        raise InvalidArgument("origin", f"is longer than {limits.FLOW_ORIGIN_BYTES_MAX} bytes")
+    return bytes([len(origin)]) + origin
+
+
+def _check_batch(batch: bytes) -> None:
+    try:
+        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        check_records(
+            batch,
+            info,
+            backend_name_bytes_max=limits.FLOW_BACKEND_NAME_BYTES_MAX,
+            application_data_bytes_max=limits.FLOW_APPLICATION_DATA_BYTES_MAX,
+        )
+    except FlowError as error:
+        where = f"records[{error.index}].{error.field}" if error.index >= 0 else error.field
+        raise InvalidArgument(where, error.problem) from None
+
+
+def _encode(records: list[FlowRecord]) -> bytes:
+    """One batch, so that a request is one command; where the records are of several kinds, all in the variable one."""
+    most = limits.FLOW_BATCH_BYTES_MAX
+    batches = encode_batch(records, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=most)
+    if len(batches) == 1:
+        return batches[0]
+    parts = [HEADER.pack(MAGIC, VERSION, BatchKind.VARIABLE, 0, len(records))]
+    for record in records:
+        key = record.key
+        value = pack_value(record, narrow=False, tail=bool(record.backend_name or record.application_data))
+        parts += (bytes([len(key)]), len(value).to_bytes(2, "big"), key, value)
+    batch = b"".join(parts)
+    if len(batch) > most:
+        raise InvalidArgument("body", f"its flows take {len(batch)} bytes as a batch; at most {most}")
+    return batch
+
+
+def _key(request: Request) -> bytes:
+    text = request.arguments["id"]
+    try:
+        key = bytes.fromhex(text)
+        check_key(key)
+    except FlowError as error:
+        raise InvalidArgument("id", f"is not a flow's key: {error.problem}") from None
+    except ValueError:
+        raise InvalidArgument("id", "must be hex digits") from None
+    return key
+
+
+def _entry_to_json(entry: FlowEntry) -> dict[str, Any]:
+    return record_to_json(unpack_record(entry.key, entry.value), entry.origin)
+
+
+def _read_reply(answer: dict[str, Any], point: ReadPoint) -> Reply:
+    headers = {"Rocinante-Age-Ms": str(point.age_ms)}
+    return json_reply(answer, index=point.index, headers=headers)
