@@ -4,7 +4,7 @@
 """
 
 from .core import Raft
-from .membership import check_config, decode_change, encode_change, next_config
+from .membership import check_config, decode_change, decode_config, encode_change, next_config
 from .options import RaftOptions, RotationMode
 from .progress import ProgressState
 from .status import PeerStatus, RotationStatus, Status
@@ -65,6 +65,7 @@ __all__ = [
     "Transition",
     "check_config",
     "decode_change",
+    "decode_config",
     "encode_change",
     "next_config",
 ]

@@ -18,7 +18,7 @@ from .candidate import Candidate, PreCandidate
 from .follower import Follower
 from .leader import Leader
 from .log import RaftLog
-from .membership import check_config, decode_change, next_config
+from .membership import check_config, decode_change, decode_config, next_config
 from .not_ready import NotReady
 from .options import RaftOptions
 from .server import Server
@@ -330,8 +330,7 @@ class Raft(Server):
     def apply_change(self, entry: Entry) -> Config:
         """Makes the configuration of a CONFIG entry from `Ready.committed` effective. Call once for each, in order.
 
-        Returns the configuration that holds now. A change that its predecessors made impossible changes nothing, on all
-        nodes alike.
+        Returns the configuration that holds now. Call it while the Ready is being handled, before the next `step`.
         """
         if not self._changes_due or self._changes_due[0] != entry.index:
             raise FatalInconsistency(f"entry {entry.index} is not the next change to apply")
@@ -343,17 +342,26 @@ class Raft(Server):
         self._changes_due.clear()
         self._use(check_config(config))
 
+    def adopt_vote(self) -> None:
+        """Spend the vote of this term on its leader, if it was not cast (as far as this node remembers).
+
+        For a node that lost its memory: whatever it voted before, it will not vote for a second one in this term.
+        """
+        if self.vote == NONE and self.leader != NONE:
+            self.vote = self.leader
+
     def _use(self, config: Config) -> None:
         if config != self.config:
             self.config = config
             self.behaviour.on_config()
 
-    def compact(self, index: int, snapshot: SnapshotMeta) -> None:
+    def compact(self, index: int, snapshot: SnapshotMeta) -> bool:
         """Drops the entries up to `index`. From now on, peers that are behind get `snapshot` (at or after `index`).
 
-        `index <= snapshot.index <= applied`; what lies between the two is kept for peers that are only a little behind.
+        `index <= snapshot.index <= applied`, else `ValueError`; what lies between the first two is kept for peers that
+        are only a little behind. False, and nothing done, if a newer snapshot is known or being restored.
         """
-        self.log.compact(index, snapshot)
+        return self.log.compact(index, snapshot)
 
     def status(self) -> Status:
         log, leader = self.log, self.behaviour
@@ -365,7 +373,9 @@ class Raft(Server):
                 peer.id: PeerStatus.of(peer, learner=peer.id in learners) for peer in leader.replication.peers.values()
             }
             turn = leader.rotation
-            rotation = RotationStatus(turn.holding, turn.hold_left if turn.holding else 0, turn.turn_left)
+            rotation = RotationStatus(
+                turn.draining, turn.holding, turn.hold_left if turn.holding else 0, turn.turn_left
+            )
             transferee, pending_reads = leader.transferee, leader.reads.count
         return Status(
             id=self.id,
@@ -391,14 +401,16 @@ class Raft(Server):
 
 
 def _changed(config: Config, entry: Entry) -> Config:
-    """The configuration after a CONFIG entry. Unreadable bytes are fatal: the others may have read them."""
+    """The configuration after a CONFIG entry: the one it carries. Unreadable bytes are fatal: others may read them."""
     if entry.kind is not EntryKind.CONFIG:
         raise FatalInconsistency(f"entry {entry.index} is not a membership change")
     try:
-        change = decode_change(entry.data)
+        change, result = decode_change(entry.data), decode_config(entry.data)
     except InvalidChange as error:
         raise FatalInconsistency(f"entry {entry.index} is a membership change that cannot be read: {error}") from None
+    if result is not None:
+        return result
     try:
         return next_config(config, change)
     except InvalidChange:
-        return config
+        return config  # nobody checked it when it was proposed; on all nodes alike it is an empty entry

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .membership import encode_change, next_config
+from .membership import decode_config, encode_change, leave_joint, next_config
 from .progress import Progress, ProgressState
 from .reads import Reads
 from .replication import Replication
@@ -18,6 +18,7 @@ from .rotation import Act, Rotation
 from .server import Behaviour, Server
 from .types import (
     NONE,
+    Config,
     ConfigChange,
     EntryKind,
     FatalInconsistency,
@@ -39,6 +40,7 @@ class Leader(Behaviour):
         "heartbeat_elapsed",
         "pending_change",
         "reads",
+        "removal",
         "replication",
         "rotation",
         "transferee",
@@ -56,6 +58,8 @@ class Leader(Behaviour):
         self.heartbeat_due = False
         self.pending_change = server.log.last_index
         """Index of the last entry that may be a membership change not yet applied here: one at a time."""
+        self.removal = self._inherited_removal()
+        """Index of a change that takes a vote away and is not yet applied here, or 0. See `_check_open`."""
 
     def start(self) -> None:
         """The empty entry that opens the term. No size limit refuses it."""
@@ -90,12 +94,14 @@ class Leader(Behaviour):
         return True
 
     def _turn(self) -> None:
-        act = self.rotation.tick()
-        if act is Act.HOLD:
+        log = self.server.log
+        act = self.rotation.tick(settled=log.commit == log.last_index)
+        if act is Act.DRAIN:
             if self._may_rotate():
-                self.rotation.hold()
-                self.server.reads_failed.extend(self.reads.fail_unsent())
-                self.heartbeat_due = False
+                self.rotation.drain()
+        elif act is Act.HOLD:
+            self.server.reads_failed.extend(self.reads.fail_unsent())
+            self.heartbeat_due = False
         elif act is Act.RESUME:
             # Silence was our own doing: the peers get a whole timeout to be heard.
             self.replication.set_active(True)
@@ -145,14 +151,17 @@ class Leader(Behaviour):
         """Raises `ProposalDropped` while nothing may be appended."""
         if self.transferee != NONE:
             raise ProposalDropped("leadership transfer in progress", self.transferee)
-        if self.rotation.holding:
+        if self.rotation.closed:
             raise ProposalDropped("rotating")
+        if self.removal:
+            # Who loses the vote must not hold anything behind the entry that takes it: with a longer log it would
+            # refuse those who do not know yet that the change is committed, need its vote, and could never lead.
+            raise ProposalDropped("a voter is being removed", self.server.id)
         if not self.server.config.voters:
             raise ProposalDropped("the configuration is empty")
 
     def propose_change(self, change: ConfigChange) -> tuple[int, int]:
         server = self.server
-        data = encode_change(change)
         self._check_open()
         if not self.replication.committed_in_term:
             raise InvalidChange("nothing is committed in this term yet")
@@ -160,13 +169,14 @@ class Leader(Behaviour):
             raise InvalidChange(
                 f"an earlier change may be pending up to {self.pending_change}, applied is {server.log.applied}"
             )
-        next_config(server.config, change)
-        index, term = self._append(EntryKind.CONFIG, data)
+        result = next_config(server.config, change)
+        index, term = self._append(EntryKind.CONFIG, encode_change(change, result))
         self.pending_change = index
+        self.removal = index if _takes_vote(server.config, result) else 0
         return index, term
 
     def read_index(self, context: int) -> None:
-        if self.rotation.holding:
+        if self.rotation.closed:
             raise ReadNotPossible("rotating")
         if not self.replication.committed_in_term:
             raise ReadNotPossible("nothing is committed in this term yet")
@@ -182,7 +192,7 @@ class Leader(Behaviour):
             raise TransferRefused("to: this node leads already")
         if to not in config.voters and to not in config.voters_outgoing:
             raise TransferRefused(f"to: {to:016x} is not a voter")
-        if self.rotation.holding:
+        if self.rotation.closed:
             raise TransferRefused("rotating")
         if to == self.transferee:
             return
@@ -309,14 +319,28 @@ class Leader(Behaviour):
         server = self.server
         if not (server.config.joint and server.config.auto_leave) or self.pending_change > server.log.applied:
             return
-        if self.transferee != NONE or self.rotation.holding:
+        if self.transferee != NONE or self.rotation.closed:
             return  # the next leader does it, or this one when it goes on
-        leave = encode_change(ConfigChange(transition=Transition.LEAVE))
+        result = leave_joint(server.config)
+        leave = encode_change(ConfigChange(transition=Transition.LEAVE), result)
         self.pending_change = server.log.append(server.term, EntryKind.CONFIG, leave)
+        self.removal = self.pending_change if _takes_vote(server.config, result) else 0
         self.replication.due = True
+
+    def _inherited_removal(self) -> int:
+        """The change among the entries of earlier terms, not applied here, that takes a vote away: one at most."""
+        log, config = self.server.log, self.server.config
+        for index in reversed(log.config_indexes):
+            if index <= log.applied:
+                break
+            result = decode_config(log.entry(index).data)
+            if result is not None and _takes_vote(config, result):
+                return index
+        return 0
 
     def on_config(self) -> None:
         server = self.server
+        self.removal = 0
         config = server.config
         if server.id not in config.voters and server.id not in config.voters_outgoing:
             # Removed or demoted, and the change is committed: the others go on without (dissertation, section 4.2.2).
@@ -330,6 +354,10 @@ class Leader(Behaviour):
 
     def leave(self) -> None:
         self.server.reads_failed.extend(self.reads.fail_all())
+
+
+def _takes_vote(before: Config, after: Config) -> bool:
+    return bool((before.voters | before.voters_outgoing) - (after.voters | after.voters_outgoing))
 
 
 _HANDLERS: dict[MessageType, Callable[[Leader, Message], None]] = {

@@ -327,16 +327,17 @@ class RaftLog:
         self._offset_term = self.last_term = snapshot.term
         self._pending_snapshot = self._snapshot_unhanded = snapshot.index
 
-    def compact(self, index: int, snapshot: SnapshotMeta) -> None:
-        """Drops the entries up to `index`; `snapshot` (at or after it) is what peers behind that get from now on."""
-        if self._pending_snapshot:
-            raise ValueError(f"index: snapshot {self._pending_snapshot} is still being restored")
+    def compact(self, index: int, snapshot: SnapshotMeta) -> bool:
+        """Drops the entries up to `index`; `snapshot` (at or after it) is what peers behind that get from now on.
+
+        False, and nothing done, if a newer snapshot is known or being restored.
+        """
+        if self._pending_snapshot or snapshot.index < self.snapshot.index:
+            return False
         if not index <= snapshot.index <= self.applied:
             raise ValueError(
                 f"index: {index} must not be after the snapshot {snapshot.index}, nor that after applied {self.applied}"
             )
-        if snapshot.index < self.snapshot.index:
-            raise ValueError(f"snapshot: {snapshot.index} is older than the one known, {self.snapshot.index}")
         if self.low <= snapshot.index and self.term(snapshot.index) != snapshot.term:
             raise FatalInconsistency(
                 f"snapshot {snapshot.index} has term {snapshot.term}, the log {self.term(snapshot.index)}"
@@ -344,13 +345,14 @@ class RaftLog:
         self.snapshot = snapshot
         drop = index - self._offset
         if drop <= 0:
-            return
+            return True
         self._offset_term = self.term(index)
         self._size_base = self._total(index)
         self._offset = self.low = index
         del self._entries[:drop], self._sizes[:drop]
         while self.config_indexes and self.config_indexes[0] <= index:
             self.config_indexes.popleft()
+        return True
 
 
 def _check_stored(snapshot: SnapshotMeta, entries: Sequence[Entry]) -> None:

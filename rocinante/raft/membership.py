@@ -4,6 +4,10 @@ Contract: `next_config` is a pure function; every replica that applies the same 
 the same result or the same `InvalidChange`. At most one voter changes in a simple change (dissertation, section 4.1);
 anything more goes through a joint configuration (section 4.3). A configuration that had voters never loses all.
 
+A CONFIG entry carries the change *and* the configuration that results: the leader computes it once, everybody adopts
+it. So a node that joins with nothing, and replays a log whose first configuration was never an entry, cannot arrive at
+another one.
+
 A voter that becomes a learner inside a joint configuration goes on voting with the outgoing half, so it waits in
 `learners_next` until the joint configuration is left.
 """
@@ -19,15 +23,21 @@ CHANGES_MAX: Final = 64
 """Changes in one `ConfigChange`."""
 CONTEXT_BYTES_MAX: Final = 64 * 1024
 """Bytes of `ConfigChange.context`."""
+MEMBERS_MAX: Final = 255
+"""Members of one kind (voters, learners, ...) in a configuration."""
 NODE_ID_MAX: Final = (1 << 64) - 1
 
 _FORMAT: Final = 1
 _HEADER: Final = struct.Struct(">BBBI")  # format, transition, number of changes, bytes of context
 _CHANGE: Final = struct.Struct(">BQ")  # kind, node
+_CONFIG: Final = struct.Struct(">B4B")  # auto-leave, numbers of voters, outgoing voters, learners, staged learners
 
 
-def encode_change(change: ConfigChange) -> bytes:
-    """The bytes of a CONFIG entry, big endian: header, changes, context. Raises `InvalidChange` if out of bounds."""
+def encode_change(change: ConfigChange, result: Config | None = None) -> bytes:
+    """The bytes of a CONFIG entry, big endian: header, changes, context, then `result` if given.
+
+    Raises `InvalidChange` naming what is out of bounds.
+    """
     if len(change.changes) > CHANGES_MAX:
         raise InvalidChange(f"changes: at most {CHANGES_MAX} at once, got {len(change.changes)}")
     if len(change.context) > CONTEXT_BYTES_MAX:
@@ -35,11 +45,23 @@ def encode_change(change: ConfigChange) -> bytes:
     for _, node in change.changes:
         _check_node(node)
     header = _HEADER.pack(_FORMAT, Transition(change.transition), len(change.changes), len(change.context))
-    return header + b"".join(_CHANGE.pack(ChangeKind(kind), node) for kind, node in change.changes) + change.context
+    changes = b"".join(_CHANGE.pack(ChangeKind(kind), node) for kind, node in change.changes)
+    return header + changes + change.context + (b"" if result is None else _encode_config(result))
 
 
 def decode_change(data: bytes) -> ConfigChange:
-    """The inverse of `encode_change`. Raises `InvalidChange` naming what is wrong with the bytes."""
+    """The change in a CONFIG entry. Raises `InvalidChange` naming what is wrong with the bytes."""
+    change, _ = _decode(data)
+    return change
+
+
+def decode_config(data: bytes) -> Config | None:
+    """The configuration that results from the change in a CONFIG entry, if the entry carries it. Raises as above."""
+    _, config = _decode(data)
+    return config
+
+
+def _decode(data: bytes) -> tuple[ConfigChange, Config | None]:
     if len(data) < _HEADER.size:
         raise InvalidChange(f"change: {len(data)} bytes are too short for a header of {_HEADER.size}")
     version, transition, count, context_bytes = _HEADER.unpack_from(data)
@@ -50,15 +72,50 @@ def decode_change(data: bytes) -> ConfigChange:
     if context_bytes > CONTEXT_BYTES_MAX:
         raise InvalidChange(f"context: at most {CONTEXT_BYTES_MAX} bytes, got {context_bytes}")
     body = _HEADER.size + count * _CHANGE.size
-    if len(data) != body + context_bytes:
-        raise InvalidChange(f"change: expected {body + context_bytes} bytes, got {len(data)}")
+    end = body + context_bytes
+    if len(data) < end:
+        raise InvalidChange(f"change: expected at least {end} bytes, got {len(data)}")
     try:
         changes = tuple(
             Change(ChangeKind(kind), _check_node(node)) for kind, node in _CHANGE.iter_unpack(data[_HEADER.size : body])
         )
-        return ConfigChange(changes, Transition(transition), data[body:])
+        change = ConfigChange(changes, Transition(transition), data[body:end])
     except ValueError as error:  # an enumeration refused its number
         raise InvalidChange(f"change: {error}") from None
+    return change, _decode_config(data[end:]) if len(data) > end else None
+
+
+def _sets(config: Config) -> tuple[frozenset[int], ...]:
+    return config.voters, config.voters_outgoing, config.learners, config.learners_next
+
+
+def _encode_config(config: Config) -> bytes:
+    sets = _sets(config)
+    if max(len(nodes) for nodes in sets) > MEMBERS_MAX:
+        raise InvalidChange(f"config: at most {MEMBERS_MAX} members of a kind")
+    header = _CONFIG.pack(config.auto_leave, *(len(nodes) for nodes in sets))
+    return header + b"".join(struct.pack(f">{len(nodes)}Q", *sorted(nodes)) for nodes in sets)
+
+
+def _decode_config(data: bytes) -> Config:
+    if len(data) < _CONFIG.size:
+        raise InvalidChange(f"config: {len(data)} bytes are too short for a header of {_CONFIG.size}")
+    auto_leave, *counts = _CONFIG.unpack_from(data)
+    expected = _CONFIG.size + 8 * sum(counts)
+    if len(data) != expected:
+        raise InvalidChange(f"config: expected {expected} bytes, got {len(data)}")
+    if auto_leave > 1:
+        raise InvalidChange(f"auto_leave: expected 0 or 1, got {auto_leave}")
+    nodes = struct.unpack(f">{sum(counts)}Q", data[_CONFIG.size :])
+    sets: list[frozenset[int]] = []
+    start = 0
+    for count in counts:
+        sets.append(frozenset(nodes[start : start + count]))
+        if len(sets[-1]) != count:
+            raise InvalidChange("config: a node is named twice")
+        start += count
+    voters, outgoing, learners, staged = sets
+    return check_config(Config(voters, outgoing, learners, staged, bool(auto_leave)))
 
 
 def _check_node(node: int) -> int:

@@ -34,7 +34,7 @@ class RaftOptions:
     max_append_bytes: int = 1024 * 1024
     """Bytes of entries in one append; one entry always fits."""
     max_uncommitted_bytes: int = 64 * 1024 * 1024
-    """Bytes in the uncommitted tail of a leader's log before proposals are dropped; an empty tail takes one of any size."""
+    """Bytes in the uncommitted tail of a leader's log before proposals are dropped; an empty tail takes any one."""
     max_committed_bytes: int = 4 * 1024 * 1024
     """Bytes of committed entries that one Ready hands out; one entry always fits."""
     max_applying_bytes: int = 64 * 1024 * 1024

@@ -43,6 +43,7 @@ class PeerStatus:
 class RotationStatus:
     """Zero and false on a node that does not lead, or with rotation off."""
 
+    draining: bool = False
     holding: bool = False
     hold_left_ticks: int = 0
     turn_left_ticks: int = 0

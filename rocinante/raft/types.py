@@ -36,7 +36,7 @@ class EntryKind(IntEnum):
     NORMAL = 0
     """Opaque bytes for the state machine; empty data is the no-op that starts a term."""
     CONFIG = 1
-    """An encoded `ConfigChange` (membership.encode_change / decode_change)."""
+    """An encoded `ConfigChange` and what it results in (membership.encode_change, decode_change, decode_config)."""
 
 
 class Entry(NamedTuple):
