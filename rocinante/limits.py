@@ -140,7 +140,7 @@ REST_CONNECTIONS_MAX: Final = 512
 REST_BACKLOG: Final = 256
 REST_IDLE_TIMEOUT_S: Final = 60
 """A connection without a request."""
-REST_REQUEST_TIMEOUT_S: Final = 30
+REST_REQUEST_TIMEOUT_S: Final = 60
 """From the first byte of a request to its last: one byte a minute does not hold a connection (waitress counts every byte as life)."""
 REST_STALL_TIMEOUT_S: Final = 30
 """A reader that takes nothing of its answer for so long is cut off."""
@@ -196,14 +196,21 @@ GRPC_WORKERS_MAX: Final = 2
 """Threads for what would hold up the event loop: large answers and batches, and backups."""
 RANGE_INLINE_KEYS_MAX: Final = 64
 """A range limited to so many keys is answered on the event loop; others on a worker."""
-WATCHES_PER_STREAM_MAX: Final = 256
-WATCH_CONTROL_RESPONSES_MAX: Final = 16
-"""Answers to create and cancel requests that wait for a client to read; beyond it nothing more is read from it (etcd: 16)."""
+WATCHES_PER_STREAM_MAX: Final = 1024
+WATCH_REQUESTS_MAX: Final = 16
+"""Requests of a stream that wait until what was answered is read; beyond it nothing more is read from it (etcd: 16)."""
 WATCH_PROGRESS_INTERVAL_S: Final = 600.0
 """etcd's default for watches created with `progress_notify`."""
 WATCH_RESPONSE_BYTES_MAX: Final = 1 * MIB
 """Events of one answer on a stream; more are sent in several."""
-WATCH_CATCH_UP_EVENTS_MAX: Final = 1_000
+WATCH_PAGE_EVENTS_MAX: Final = 1_000
+"""Events that a watch from an old revision reads from the history in one step."""
+WATCH_DRAIN_ENTRIES_MAX: Final = 256
+"""Log entries whose events are gathered before they are sent."""
+FLOW_WATCH_RECORDS_MAX: Final = 1_000
+"""Flows as objects in one event; what is more comes in several."""
+FLOW_WATCH_SILENT_ENTRIES_MAX: Final = 1_024
+"""After so many entries without anything for a flow watch it is told the index alone, so that it can resume from there."""
 FLOW_GET_KEYS_MAX: Final = 10_000
 FLOW_LIST_RECORDS_DEFAULT: Final = 100
 LOG_LINES_MAX: Final = 1_000
@@ -245,9 +252,11 @@ KV_PIECE_KEYS: Final = 1024
 """Keys that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
 KV_COMPACT_STEP_CHANGES: Final = 1024
 """Changes whose compaction is carried out with each entry applied, so that a large one does not stop the node."""
-KV_EVENTS_PAGE_CHANGES_MAX: Final = 10_000
+KV_EVENTS_PAGE_CHANGES_MAX: Final = 1024
 FLOW_ORIGINS_MAX: Final = 64
 """Datacenters that own flows; a look-up asks each of them."""
+FLOW_RECORDS_MAX: Final = 32_000_000
+"""Records of all origins (about 400 bytes of memory each); a batch that might pass it is refused."""
 FLOW_PIECE_RECORDS: Final = 2048
 """Records that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
 FLOW_SCAN_RECORDS_MAX: Final = 200_000
@@ -311,3 +320,5 @@ BENCH_ERROR_PAUSE_S: Final = 0.05
 """A client whose call failed waits so long before its next one, so that a cluster that is away is not hammered."""
 BENCH_START_TIMEOUT_S: Final = 30.0
 """Until all load processes have connected."""
+DRAIN_POLL_S: Final = 0.01
+SWITCH_TIMEOUT_S: Final = 5.0

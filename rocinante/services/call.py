@@ -1,0 +1,307 @@
+"""What surrounds every call: parsing, the client's deadline and session, the leader in the trailing metadata,
+errors, counting.
+
+A handler gets a `Call` and the parsed request, returns a message (or its bytes) and raises `RocinanteError`;
+everything else happens here, once. Requests come in and answers go out as bytes: the server's own (de)serialisation
+is switched off, because a request's bytes are also the body of its command, and because a malformed one must get
+INVALID_ARGUMENT where gRPC would answer INTERNAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from rocinante import limits
+from rocinante.errors import Code, InvalidArgument, OutcomeUnknown, RocinanteError, Unavailable
+from rocinante.ports import NodePort, Outcome, ReadPoint, SessionRef
+from rocinante.services.bridge import FutureBridge
+from rocinante.services.leader import LeaderView
+from rocinante.services.metrics import CallMetrics
+from rocinante.services.status import INTERNAL_TEXT, grpc_status
+from rocinante.state.command import Kind
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Request = TypeVar("Request", bound=Message)
+Unary = Callable[["Call", Request], Awaitable[Message | bytes]]
+Stream = Callable[["Call", Request], Awaitable[None]]
+Duplex = Callable[["Call", AsyncIterator[Request]], Awaitable[None]]
+Behavior = Callable[[Any, Any], Awaitable[Any]]
+Handlers = dict[str, Any]
+
+U64_MAX: Final = 2**64 - 1
+_SESSION_KEYS: Final = ("rocinante-session", "rocinante-seq", "rocinante-ack")
+
+
+class Call:
+    """One call under way: its context, the request's bytes, and the way to the node."""
+
+    __slots__ = ("_calls", "context", "raw")
+
+    def __init__(self, calls: Calls, context: Any, raw: bytes) -> None:
+        self._calls = calls
+        self.context = context
+        self.raw = raw
+
+    def timeout_s(self) -> float:
+        """The client's deadline, bounded; `limits.REQUEST_TIMEOUT_S` where it set none."""
+        remaining_s: float | None = self.context.time_remaining()
+        if remaining_s is None:
+            return limits.REQUEST_TIMEOUT_S
+        return min(remaining_s, limits.REQUEST_TIMEOUT_S_MAX)
+
+    async def propose(self, kind: Kind, body: bytes, session: SessionRef | None = None) -> Outcome:
+        """Have a command carried out, under the client's session where its metadata names one."""
+        calls = self._calls
+        if session is None:
+            session = session_of(self.context.invocation_metadata())
+        future = calls.node.propose(kind, body, session=session, timeout_s=self.timeout_s())
+        return await calls.bridge.wait(future)
+
+    async def read(self, *, linearizable: bool) -> ReadPoint:
+        """Wait until the state may be read."""
+        calls = self._calls
+        future = calls.node.read(linearizable=linearizable, timeout_s=self.timeout_s())
+        return await calls.bridge.wait(future)
+
+    async def wait(self, future: Future[T]) -> T:
+        """For what the node does without a time limit of its own: gives up at the client's deadline (bounded)."""
+        try:
+            return await asyncio.wait_for(self._calls.bridge.wait(future), self.timeout_s())
+        except TimeoutError:
+            raise OutcomeUnknown("the time is up; it may still happen") from None
+
+    async def write(self, message: Message) -> None:
+        """Send one message of a stream; waits while the client's flow-control window is full."""
+        await self.context.write(message.SerializeToString())
+
+
+def session_of(metadata: Any) -> SessionRef | None:
+    """The client session named in a call's metadata (proto/rocinante/v1/flow.proto), None where there is none.
+
+    Raises InvalidArgument, naming the key, for anything but 16 hex digits, a decimal > 0, and a decimal.
+    """
+    found: dict[str, str] | None = None
+    for key, value in metadata:
+        if key.startswith("rocinante-") and key in _SESSION_KEYS:
+            found = {} if found is None else found
+            found[key] = value
+    if found is None:
+        return None
+    session = _number(found, "rocinante-session", 16)
+    seq = _number(found, "rocinante-seq", 10)
+    ack = _number(found, "rocinante-ack", 10) if "rocinante-ack" in found else 0
+    if not session:
+        raise InvalidArgument("rocinante-session", "0 is nobody's session")
+    if not seq:
+        raise InvalidArgument("rocinante-seq", "expected a decimal number > 0")
+    if ack > seq:
+        raise InvalidArgument("rocinante-ack", f"{ack} is beyond rocinante-seq ({seq})")
+    return SessionRef(session, seq, ack)
+
+
+def _number(found: dict[str, str], key: str, base: int) -> int:
+    text = found.get(key)
+    if text is None:
+        raise InvalidArgument(key, "missing; a session needs rocinante-session and rocinante-seq")
+    digits = "0123456789abcdefABCDEF"[: 22 if base == 16 else 10]
+    if not 1 <= len(text) <= (16 if base == 16 else 20) or any(char not in digits for char in text):
+        raise InvalidArgument(key, "expected 16 hex digits" if base == 16 else "expected a decimal number")
+    number = int(text, base)
+    if number > U64_MAX:
+        raise InvalidArgument(key, "does not fit 64 bits")
+    return number
+
+
+class Calls:
+    """Makes gRPC's method handlers out of ours. One per server, used on its event loop."""
+
+    def __init__(self, node: NodePort, bridge: FutureBridge, leader: LeaderView, metrics: CallMetrics) -> None:
+        self.node = node
+        self.bridge = bridge
+        self.leader = leader
+        self.metrics = metrics
+        self._workers = ThreadPoolExecutor(max_workers=limits.GRPC_WORKERS_MAX, thread_name_prefix="grpc-worker")
+        self._streams: dict[asyncio.Task[Any], None] = {}
+        self._cut_reason = ""
+        self._closed = True
+
+    def close(self) -> None:
+        """End the worker threads, without waiting for what they do."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    async def offload(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do what takes more than about a millisecond (a large answer, a large batch) on a worker, so that the
+        loop goes on.
+
+        The loop also carries the peers' heartbeats. What waits is bounded by the number of calls that may be under
+        way.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._workers, partial(work, *arguments))
+
+    def unary(self, path: str, request_type: type[Request], handler: Unary[Request]) -> Any:
+        """A method with one request and one answer."""
+        stats, parse, leader = self.metrics.method(path), request_type.FromString, self.leader
+
+        async def behavior(raw: bytes, context: Any) -> bytes:
+            started_s = perf_counter()
+            stats.started += 1
+            code = "OK"
+            try:
+                context.set_trailing_metadata(leader.metadata())
+                answer = await handler(Call(self, context, raw), _parse(parse, raw, request_type))
+                return answer if isinstance(answer, bytes) else answer.SerializeToString()
+            except RocinanteError as error:
+                code = error.code.value
+                await self._abort(context, error)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception:  # noqa: BLE001  (the top of a request)
+                code = Code.INTERNAL.value
+                await _abort_unexpected(context, path)
+            finally:
+                stats.finish(code, perf_counter() - started_s)
+            raise AssertionError("abort does not return")
+
+        return grpc.unary_unary_rpc_method_handler(behavior)
+
+    def stream(self, path: str, request_type: type[Request], handler: Stream[Request]) -> Any:
+        """A method with one request and a stream of answers."""
+        parse = request_type.FromString
+
+        async def run(raw: bytes, context: Any) -> None:
+            await handler(Call(self, context, raw), _parse(parse, raw, request_type))
+
+        return grpc.unary_stream_rpc_method_handler(self._streaming(path, run))
+
+    def duplex(self, path: str, request_type: type[Request], handler: Duplex[Request]) -> Any:
+        """A method with streams both ways."""
+        parse = request_type.FromString
+
+        async def parsed(raws: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+            async for raw in raws:
+                yield _parse(parse, raw, request_type)
+
+        async def run(raws: AsyncIterator[bytes], context: Any) -> None:
+            await handler(Call(self, context, b""), parsed(raws))
+
+        return grpc.stream_stream_rpc_method_handler(self._streaming(path, run))
+
+    def guard(self, handler: Any) -> Any:
+        """Somebody else's streaming method, so that `cut_streams` ends it too. Others are given back as they are."""
+        names = ("stream_unary", "unary_stream", "stream_stream")
+        name = next((name for name in names if getattr(handler, name) is not None), None)
+        if name is None or not asyncio.iscoroutinefunction(getattr(handler, name)):
+            return handler
+        inner = getattr(handler, name)
+
+        async def behavior(request: Any, context: Any) -> Any:
+            if self._closed:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, self._cut_reason)
+            with _Registered(self._streams) as registered:
+                try:
+                    return await inner(request, context)
+                except asyncio.CancelledError:
+                    if not registered.cut:
+                        raise
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, self._cut_reason)
+
+        make = getattr(grpc, f"{name}_rpc_method_handler")
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def open_streams(self) -> None:
+        """Streams may begin (again)."""
+        self._closed = False
+
+    def cut_streams(self, reason: str) -> None:
+        """End every stream with UNAVAILABLE and `reason`, and those that begin until `open_streams`."""
+        self._closed = True
+        self._cut_reason = reason
+        for task in list(self._streams):
+            self._streams.pop(task, None)
+            task.cancel()
+
+    def _streaming(self, path: str, run: Callable[[Any, Any], Awaitable[None]]) -> Behavior:
+        stats = self.metrics.method(path)
+
+        async def behavior(request: Any, context: Any) -> None:
+            started_s = perf_counter()
+            stats.started += 1
+            code = "OK"
+            try:
+                context.set_trailing_metadata(self.leader.metadata())
+                if self._closed:
+                    raise Unavailable(self._cut_reason)
+                with _Registered(self._streams) as registered:
+                    try:
+                        await run(request, context)
+                    except asyncio.CancelledError:
+                        if not registered.cut:
+                            raise
+                        raise Unavailable(self._cut_reason) from None
+            except RocinanteError as error:
+                code = error.code.value
+                await self._abort(context, error)
+            except (asyncio.CancelledError, grpc.aio.BaseError):
+                # gRPC's own: the client went away while something was being written to it.
+                code = "CANCELLED"
+                raise
+            except Exception:  # noqa: BLE001  (the top of a request)
+                code = Code.INTERNAL.value
+                await _abort_unexpected(context, path)
+            finally:
+                stats.finish(code, perf_counter() - started_s)
+
+        return behavior
+
+    async def _abort(self, context: Any, error: RocinanteError) -> None:
+        status, text = grpc_status(error)
+        await context.abort(status, text, self.leader.fresh_metadata())
+
+
+class _Registered:
+    """A stream's task, while it runs. `cut` says that its cancellation was the server's own (and takes it back)."""
+
+    def __init__(self, streams: dict[asyncio.Task[Any], None]) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream runs in a task")
+        self._streams, self._task = streams, task
+
+    def __enter__(self) -> _Registered:
+        self._streams[self._task] = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._streams.pop(self._task, None)
+
+    @property
+    def cut(self) -> bool:
+        if self._task in self._streams:
+            return False
+        self._task.uncancel()
+        return True
+
+
+def _parse(parse: Callable[[bytes], Request], raw: bytes, request_type: type[Request]) -> Request:
+    try:
+        return parse(raw)
+    except DecodeError:
+        raise InvalidArgument(request_type.DESCRIPTOR.full_name, "the bytes are not such a message") from None
+
+
+async def _abort_unexpected(context: Any, path: str) -> None:
+    """Log what nobody foresaw, and tell the client no more than that it happened."""
+    logger.exception("a call of %s failed unexpectedly", path)
+    await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)

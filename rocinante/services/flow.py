@@ -1,0 +1,181 @@
+"""rocinante.v1.Flow without Watch: the flow table, by batches or by objects.
+
+An encoded batch is checked strictly, record by record, and goes into the log as it came; objects are encoded here,
+once, into one batch. A record given as an object without an update time gets this node's, so that it wins over what
+was there before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from rocinante import convert, limits
+from rocinante.errors import InvalidArgument
+from rocinante.flows import FlowError, check_key, check_records, unpack_record, validate_batch
+from rocinante.pb.v1 import flow_pb2 as pb
+from rocinante.ports import ReadPoint
+from rocinante.services.call import Call, Calls, Handlers
+from rocinante.state.command import Kind
+from rocinante.state.machine import FlowEntry
+
+SERVICE = "rocinante.v1.Flow"
+INLINE_BYTES_MAX = 32 * limits.KIB
+"""A batch up to this size is checked on the event loop (about 0.3 ms); a larger one on a worker thread."""
+INLINE_FLOWS_MAX = 64
+"""So many flows are looked up and turned into messages on the event loop; more on a worker thread."""
+
+
+class FlowService:
+    def __init__(self, calls: Calls, now_ms: Callable[[], int] | None = None) -> None:
+        self._calls = calls
+        self._node = calls.node
+        self._state = calls.node.state
+        self._now_ms = now_ms or unix_ms
+
+    def handlers(self) -> Handlers:
+        unary = self._calls.unary
+        return {
+            f"/{SERVICE}/Put": unary(f"/{SERVICE}/Put", pb.PutFlowsRequest, self.put_flows),
+            f"/{SERVICE}/Get": unary(f"/{SERVICE}/Get", pb.GetFlowsRequest, self.get_flows),
+            f"/{SERVICE}/List": unary(f"/{SERVICE}/List", pb.ListFlowsRequest, self.list_flows),
+            f"/{SERVICE}/Delete": unary(f"/{SERVICE}/Delete", pb.DeleteFlowsRequest, self.delete_flows),
+        }
+
+    async def put_flows(self, call: Call, request: pb.PutFlowsRequest) -> pb.PutFlowsResponse:
+        small = len(call.raw) <= INLINE_BYTES_MAX
+        batch = self._batch(request) if small else await self._calls.offload(self._batch, request)
+        body = origin_field(request.origin or self._calls.leader.status().datacenter) + batch
+        outcome = await call.propose(Kind.FLOW_PUT, body)
+        return pb.PutFlowsResponse(index=outcome.index, records=_count(outcome.result), leader=self._leader())
+
+    async def get_flows(self, call: Call, request: pb.GetFlowsRequest) -> bytes:
+        keys = [*_keys_of(request.tuples), *_checked_keys(request.keys)]
+        _check_count(len(keys))
+        point = await call.read(linearizable=linearizable(request.consistency))
+        if len(keys) <= INLINE_FLOWS_MAX:
+            return self._found(keys, point)
+        return await self._calls.offload(self._found, keys, point)
+
+    async def list_flows(self, call: Call, request: pb.ListFlowsRequest) -> bytes:
+        if request.limit > limits.FLOW_LIST_RECORDS_MAX:
+            raise InvalidArgument("limit", f"{request.limit} is more than {limits.FLOW_LIST_RECORDS_MAX}")
+        flow_filter = convert.filter_from_message(request.filter)
+        limit = request.limit or limits.FLOW_LIST_RECORDS_DEFAULT
+        point = await call.read(linearizable=linearizable(request.consistency))
+        leader = self._leader()
+
+        def page() -> bytes:
+            found = self._state.flows_list(flow_filter, limit, request.cursor, self._now_ms())
+            return pb.ListFlowsResponse(
+                flows=[flow_message(entry) for entry in found.flows],
+                cursor=found.cursor,
+                index=max(found.index, point.index),
+                age_ms=max(0, point.age_ms),
+                leader=leader,
+            ).SerializeToString()
+
+        # A filter may look at many records for few that it finds.
+        return await self._calls.offload(page)
+
+    async def delete_flows(self, call: Call, request: pb.DeleteFlowsRequest) -> pb.DeleteFlowsResponse:
+        keys = [*_keys_of(request.tuples), *_checked_keys(request.keys)]
+        _check_count(len(keys))
+        origin = request.origin or self._calls.leader.status().datacenter
+        parts = [origin_field(origin), len(keys).to_bytes(4)]
+        parts.extend(bytes((len(key),)) + key for key in keys)
+        outcome = await call.propose(Kind.FLOW_DELETE, b"".join(parts))
+        return pb.DeleteFlowsResponse(index=outcome.index, deleted=_count(outcome.result), leader=self._leader())
+
+    def _batch(self, request: pb.PutFlowsRequest) -> bytes:
+        if request.batch and request.flows:
+            raise InvalidArgument("flows", "give either a batch or flows, not both")
+        if not request.batch:
+            records = convert.records_from_messages(request.flows)
+            now_ms = self._now_ms()
+            for record in records:
+                record.updated_ms = record.updated_ms or now_ms
+            return convert.encode_put(records)
+        check_batch(request.batch)
+        return request.batch
+
+    def _found(self, keys: list[bytes], point: ReadPoint) -> bytes:
+        entries = self._state.flows_get(keys, self._now_ms())
+        results = [
+            pb.GetFlowsResponse.Found(found=entry is not None, flow=flow_message(entry) if entry else None)
+            for entry in entries
+        ]
+        return pb.GetFlowsResponse(
+            results=results, index=point.index, age_ms=max(0, point.age_ms), leader=self._leader()
+        ).SerializeToString()
+
+    def _leader(self) -> int:
+        return self._calls.leader.status().leader
+
+
+def unix_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def linearizable(consistency: pb.Consistency) -> bool:
+    """Raises InvalidArgument for a number that is none of ours: whoever sent it wanted something that this node
+    does not know."""
+    if consistency not in (pb.LINEARIZABLE, pb.STALE):
+        raise InvalidArgument("consistency", f"{consistency} is neither LINEARIZABLE (0) nor STALE (1)")
+    return consistency == pb.LINEARIZABLE
+
+
+def check_batch(batch: bytes) -> None:
+    """Strictly: header, sizes, and every record. Raises InvalidArgument that names the record and the field."""
+    try:
+        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        check_records(
+            batch,
+            info,
+            backend_name_bytes_max=limits.FLOW_BACKEND_NAME_BYTES_MAX,
+            application_data_bytes_max=limits.FLOW_APPLICATION_DATA_BYTES_MAX,
+        )
+    except FlowError as error:
+        raise convert.invalid(error, "batch" if error.index >= 0 else "") from None
+
+
+def flow_message(entry: FlowEntry) -> pb.FlowRecord:
+    return convert.record_to_message(unpack_record(entry.key, entry.value), entry.origin)
+
+
+def origin_field(origin: str) -> bytes:
+    """`u8 length | origin`, as a command's body has it (state/command.py). Raises InvalidArgument."""
+    encoded = origin.encode()
+    if len(encoded) > limits.FLOW_ORIGIN_BYTES_MAX:
+        raise InvalidArgument("origin", f"{len(encoded)} bytes; at most {limits.FLOW_ORIGIN_BYTES_MAX}")
+    return bytes((len(encoded),)) + encoded
+
+
+def _keys_of(tuples: Iterable[pb.Tuple]) -> list[bytes]:
+    keys: list[bytes] = []
+    for index, message in enumerate(tuples):
+        try:
+            keys.append(convert.tuple_from_message(message).key())
+        except FlowError as error:
+            raise convert.invalid(error.at(index), "tuples") from None
+    return keys
+
+
+def _checked_keys(keys: Sequence[bytes]) -> Sequence[bytes]:
+    for index, key in enumerate(keys):
+        try:
+            check_key(key)
+        except FlowError as error:
+            raise InvalidArgument(f"keys[{index}]", error.problem) from None
+    return keys
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= limits.FLOW_GET_KEYS_MAX:
+        raise InvalidArgument("tuples", f"{count} tuples and keys; expected 1 to {limits.FLOW_GET_KEYS_MAX}")
+
+
+def _count(result: object) -> int:
+    if not isinstance(result, int):
+        raise TypeError(f"a flow command answered {result!r}")
+    return result
