@@ -322,3 +322,5 @@ BENCH_START_TIMEOUT_S: Final = 30.0
 """Until all load processes have connected."""
 DRAIN_POLL_S: Final = 0.01
 SWITCH_TIMEOUT_S: Final = 5.0
+READY_POLL_S: Final = 0.2
+SIGNAL_POLL_S: Final = 0.5
