@@ -3,7 +3,7 @@
 It talks to the cluster by gRPC alone, so it measures what any client would see.
 """
 
-from rocinante.bench.kv import clear, fill
+from rocinante.bench.keys import clear, fill
 from rocinante.bench.plan import Operation, Plan, Result
 from rocinante.bench.processes import run
 

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
-import uvloop
 
 from rocinante import limits
 from rocinante.bench.plan import Operation, Plan, Sample
@@ -25,8 +24,6 @@ from rocinante.pb.etcd import rpc_pb2
 
 PUT: Final = "/etcdserverpb.KV/Put"
 RANGE: Final = "/etcdserverpb.KV/Range"
-TXN: Final = "/etcdserverpb.KV/Txn"
-DELETE: Final = "/etcdserverpb.KV/DeleteRange"
 VALUES: Final = 16
 """Different random values, made beforehand: making one for each call would be measured too."""
 
@@ -155,45 +152,3 @@ class KvLoad:
             return len(answer.kvs) == 1
 
         return call
-
-
-async def _fill(plan: Plan) -> None:
-    """Put every key once, so that every get has something to find."""
-    value = os.urandom(plan.value_bytes)
-    at_once = min(
-        limits.TXN_OPERATIONS_MAX, max(1, limits.REQUEST_BYTES_MAX // 2 // (plan.key_bytes + plan.value_bytes))
-    )
-    async with _channel(plan.endpoints[0]) as channel:
-        stub = channel.unary_unary(
-            TXN,
-            request_serializer=rpc_pb2.TxnRequest.SerializeToString,
-            response_deserializer=rpc_pb2.TxnResponse.FromString,
-        )
-        for first in range(0, plan.keys, at_once):
-            request = rpc_pb2.TxnRequest()
-            for number in range(first, min(plan.keys, first + at_once)):
-                request.success.add(request_put=rpc_pb2.PutRequest(key=plan.key(number), value=value))
-            await stub(request, timeout=plan.timeout)
-
-
-async def _clear(plan: Plan) -> int:
-    """Delete the keys of the plan; how many there were."""
-    end = plan.prefix[:-1] + bytes([plan.prefix[-1] + 1])
-    async with _channel(plan.endpoints[0]) as channel:
-        stub = channel.unary_unary(
-            DELETE,
-            request_serializer=rpc_pb2.DeleteRangeRequest.SerializeToString,
-            response_deserializer=rpc_pb2.DeleteRangeResponse.FromString,
-        )
-        answer = await stub(rpc_pb2.DeleteRangeRequest(key=plan.prefix, range_end=end), timeout=plan.timeout)
-    return int(answer.deleted)
-
-
-def fill(plan: Plan) -> None:
-    """See `_fill`. Raises grpc.RpcError."""
-    uvloop.run(_fill(plan))
-
-
-def clear(plan: Plan) -> int:
-    """See `_clear`. Raises grpc.RpcError."""
-    return uvloop.run(_clear(plan))
