@@ -1,8 +1,8 @@
 """The errors that cross a boundary: one class, one code for each thing that can go wrong with a request.
 
-`code` is the canonical gRPC name; `services/` answers with that status, `rest/` with the HTTP status of the table, the
-command line with the exit status. `message` is for a person; where a field of the request is at fault, it begins with that
-field's name.
+`code` is the canonical gRPC name; `services/` answers with that status, `rest/` with the HTTP status of the table,
+the command line with the exit status. `message` is for a person; where a field of the request is at fault, it begins
+with that field's name.
 """
 
 from __future__ import annotations
@@ -91,13 +91,17 @@ class ResourceExhausted(RocinanteError):
 
 
 class Unavailable(RocinanteError):
-    """Not available now (no leader, not ready, stopping). Certain: the request has not been and will not be carried out."""
+    """Not available now (no leader, not ready, stopping). Certain: the request has not been and will not be carried
+    out.
+    """
 
     code = Code.UNAVAILABLE
 
 
 class OutcomeUnknown(RocinanteError):
-    """The wait ended before the answer came: the request may or may not be carried out. Retry with the same client session."""
+    """The wait ended before the answer came: the request may or may not be carried out. Retry with the same client
+    session.
+    """
 
     code = Code.DEADLINE_EXCEEDED
 

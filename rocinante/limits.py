@@ -141,7 +141,9 @@ REST_BACKLOG: Final = 256
 REST_IDLE_TIMEOUT_S: Final = 60
 """A connection without a request."""
 REST_REQUEST_TIMEOUT_S: Final = 60
-"""From the first byte of a request to its last: one byte a minute does not hold a connection (waitress counts every byte as life)."""
+"""From the first byte of a request to its last: one byte a minute does not hold a connection (waitress counts every
+byte as life).
+"""
 REST_STALL_TIMEOUT_S: Final = 30
 """A reader that takes nothing of its answer for so long is cut off."""
 REST_STOP_TIMEOUT_S: Final = 5.0
@@ -154,7 +156,9 @@ REST_EVENT_FLOWS_MAX: Final = 500
 """Flow objects in one server-sent event; a larger batch comes as several."""
 REST_EVENT_HEARTBEAT_S: Final = 10.0
 REST_EVENT_POLL_S: Final = 1.0
-"""How often an idle stream looks for a change of role and a client that is gone; also the interval of `status` events."""
+"""How often an idle stream looks for a change of role and a client that is gone; also the interval of `status`
+events.
+"""
 
 # --- client
 CLIENT_ENDPOINTS_MAX: Final = 64
@@ -163,7 +167,9 @@ CLIENT_TIMEOUT_S: Final = 10.0
 """A whole call with all its tries, where the caller sets no other."""
 CLIENT_TIMEOUT_S_MAX: Final = 86_400.0
 CLIENT_TRY_TIMEOUT_S: Final = 2.0
-"""How long the first try waits for its answer; each later one that also runs out of time waits twice as long as the one before."""
+"""How long the first try waits for its answer; each later one that also runs out of time waits twice as long as the
+one before.
+"""
 CLIENT_TRIES_MAX: Final = 1000
 CLIENT_BACKOFF_S: Final = 0.02
 """The first pause after every known node was tried; it doubles, jittered, up to …"""
@@ -190,7 +196,9 @@ GRPC_KEEPALIVE_TIME_MS: Final = 10_000
 GRPC_KEEPALIVE_TIMEOUT_MS: Final = 5_000
 """… and its connection is closed when it does not answer within this."""
 GRPC_CLIENT_PING_INTERVAL_MS_MIN: Final = 1_000
-"""A client that pings more often is told to calm down (etcd: 5 s; the peers' channels ping every `PEER_KEEPALIVE_MS`)."""
+"""A client that pings more often is told to calm down (etcd: 5 s; the peers' channels ping every
+`PEER_KEEPALIVE_MS`).
+"""
 GRPC_START_TIMEOUT_S: Final = 10.0
 GRPC_WORKERS_MAX: Final = 2
 """Threads for what would hold up the event loop: large answers and batches, and backups."""
@@ -210,7 +218,9 @@ WATCH_DRAIN_ENTRIES_MAX: Final = 256
 FLOW_WATCH_RECORDS_MAX: Final = 1_000
 """Flows as objects in one event; what is more comes in several."""
 FLOW_WATCH_SILENT_ENTRIES_MAX: Final = 1_024
-"""After so many entries without anything for a flow watch it is told the index alone, so that it can resume from there."""
+"""After so many entries without anything for a flow watch it is told the index alone, so that it can resume from
+there.
+"""
 FLOW_GET_KEYS_MAX: Final = 10_000
 FLOW_LIST_RECORDS_DEFAULT: Final = 100
 LOG_LINES_MAX: Final = 1_000
@@ -295,7 +305,9 @@ SNIFF_FLUSH_MS: Final = 200
 SNIFF_REFRESH_MS: Final = 5_000
 """Default of --refresh-ms: how old the counters of a flow without news may be in the cluster."""
 SNIFF_REFRESH_MS_MAX: Final = 15_000
-"""Half of the shortest time-out of a flow that lives on (UDP without an answer: 30 s), so that its deadline is always moved in time."""
+"""Half of the shortest time-out of a flow that lives on (UDP without an answer: 30 s), so that its deadline is always
+moved in time.
+"""
 SNIFF_WRITE_TIMEOUT_S: Final = 5.0
 SNIFF_RETRY_PAUSE_S: Final = 0.2
 SNIFF_RETRY_PAUSE_S_MAX: Final = 2.0

@@ -1,7 +1,8 @@
 """What `services/` and `rest/` see of the node: one small protocol, so that they never import it.
 
-Futures are `concurrent.futures.Future`: a waitress worker waits on `.result(timeout)`, the gRPC loop turns them into its own. They are completed
-by the node's threads; a callback must be short and must not block. A future fails with a `RocinanteError`.
+Futures are `concurrent.futures.Future`: a waitress worker waits on `.result(timeout)`, the gRPC loop turns them into
+its own. They are completed by the node's threads; a callback must be short and must not block. A future fails with a
+`RocinanteError`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ class SessionRef(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A command was committed and applied here. `result` is what the state machine answered: a message of `rocinante.pb` or None.
+    """A command was committed and applied here. `result` is what the state machine answered: a message of
+    `rocinante.pb` or None.
 
     A command that the state machine refused (a compacted revision, an unknown session, …) fails the future instead.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     term: int
     result: object
 
@@ -38,13 +40,13 @@ class Outcome(NamedTuple):
 class ReadPoint(NamedTuple):
     """The state may be read now: everything up to `index` is applied on this node."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     age_ms: int
     """0 for a linearizable read; else the time since this node last heard from a leader (-1: never)."""
 
 
 class LogLine(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     term: int
     kind: str
     size_bytes: int
@@ -127,7 +129,7 @@ class NodeStatus:
 
 
 class SnapshotInfo(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     term: int
     size_bytes: int
     digest: bytes
@@ -139,8 +141,8 @@ class Watch(Protocol):
     def get(self, timeout_s: float) -> AppliedEvents | None:
         """The next entry's events in log order; None when nothing came in time.
 
-        Raises OutOfRange when the watcher fell behind or asked for what is no longer kept: it must start again from a snapshot; raises
-        Unavailable when the node stops.
+        Raises OutOfRange when the watcher fell behind or asked for what is no longer kept: it must start again from a
+        snapshot; raises Unavailable when the node stops.
         """
 
     def on_events(self, wake: WakeUp) -> None:
@@ -165,8 +167,9 @@ class NodePort(Protocol):
     ) -> Future[Outcome]:
         """Have a command committed and applied here; a follower forwards it to the leader.
 
-        Raises at once, or fails the future, with: Unavailable (not ready, no leader within the time; certain: not done), ResourceExhausted (the ingress
-        buffer is full), OutcomeUnknown (time is up; it may still happen), or whatever the state machine refuses it with.
+        Raises at once, or fails the future, with: Unavailable (not ready, no leader within the time; certain: not
+        done), ResourceExhausted (the ingress buffer is full), OutcomeUnknown (time is up; it may still happen), or
+        whatever the state machine refuses it with.
         """
 
     def read(self, *, linearizable: bool = True, timeout_s: float | None = None) -> Future[ReadPoint]:
@@ -181,7 +184,9 @@ class NodePort(Protocol):
         """All members, and whether a membership change is under way."""
 
     def add_member(self, member: Member, *, voter: bool) -> Future[int]:
-        """The index at which the change is committed. Raises InvalidArgument, AlreadyExists, FailedPrecondition, Unavailable."""
+        """The index at which the change is committed. Raises InvalidArgument, AlreadyExists, FailedPrecondition,
+        Unavailable.
+        """
 
     def promote_member(self, identifier: int) -> Future[int]: ...
 
@@ -191,7 +196,9 @@ class NodePort(Protocol):
         """The id of the new leader, once it leads. `to` 0: the most up-to-date voter."""
 
     def set_grpc(self, enabled: bool) -> None:
-        """Off: not ready; the node takes no protocol or client message by gRPC until it is switched on again. A leader hands over first."""
+        """Off: not ready; the node takes no protocol or client message by gRPC until it is switched on again. A
+        leader hands over first.
+        """
 
     def stop(self) -> None:
         """Begin a graceful stop, as by SIGTERM."""
@@ -209,4 +216,6 @@ class NodePort(Protocol):
         """(index, BLAKE2b-256 of the whole state after that entry, revision), once `at_index` is applied."""
 
     def metrics(self) -> dict[str, float]:
-        """Everything that is counted or measured in the node, by Prometheus name (without the `rocinante_` prefix); labels in braces."""
+        """Everything that is counted or measured in the node, by Prometheus name (without the `rocinante_` prefix);
+        labels in braces.
+        """

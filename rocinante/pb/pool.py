@@ -1,7 +1,7 @@
 """The descriptor pool of Rocinante's generated messages.
 
-The etcd messages bear etcd's own names (`etcdserverpb.PutRequest`, …), and so do those of every other etcd client. In protobuf's default pool
-two files with the same names clash when both are imported; in a pool of our own they do not.
+The etcd messages bear etcd's own names (`etcdserverpb.PutRequest`, …), and so do those of every other etcd client. In
+protobuf's default pool two files with the same names clash when both are imported; in a pool of our own they do not.
 """
 
 from __future__ import annotations

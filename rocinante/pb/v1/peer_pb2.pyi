@@ -128,21 +128,29 @@ class NodeInfo(_message.Message):
     last_index: int
     def __init__(self, role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., last_index: _Optional[int] = ...) -> None: ...
 
+class TransferRequest(_message.Message):
+    __slots__ = ("to",)
+    TO_FIELD_NUMBER: _ClassVar[int]
+    to: int
+    def __init__(self, to: _Optional[int] = ...) -> None: ...
+
 class PeerMessage(_message.Message):
-    __slots__ = ("raft", "forward", "dropped", "read", "read_response", "info")
+    __slots__ = ("raft", "forward", "dropped", "read", "read_response", "info", "transfer")
     RAFT_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     READ_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
     raft: RaftMessage
     forward: Forward
     dropped: ForwardDropped
     read: ReadRequest
     read_response: ReadResponse
     info: NodeInfo
-    def __init__(self, raft: _Optional[_Union[RaftMessage, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., dropped: _Optional[_Union[ForwardDropped, _Mapping]] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., read_response: _Optional[_Union[ReadResponse, _Mapping]] = ..., info: _Optional[_Union[NodeInfo, _Mapping]] = ...) -> None: ...
+    transfer: TransferRequest
+    def __init__(self, raft: _Optional[_Union[RaftMessage, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., dropped: _Optional[_Union[ForwardDropped, _Mapping]] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., read_response: _Optional[_Union[ReadResponse, _Mapping]] = ..., info: _Optional[_Union[NodeInfo, _Mapping]] = ..., transfer: _Optional[_Union[TransferRequest, _Mapping]] = ...) -> None: ...
 
 class PeerBatch(_message.Message):
     __slots__ = ("hello", "messages")

@@ -1,0 +1,237 @@
+"""The process: `run` is what `rocinante node` does.
+
+Claim a controller, open its storage, start the servers and threads, tell systemd; then wait for a signal. SIGTERM and
+SIGINT stop gracefully: hand leadership over, not ready, finish what is in flight, close, exit 0. A second one ends
+the process at once. SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from rocinante import limits
+from rocinante.config import Claim, ClaimError, ClusterConfig, StorageEngine, claim, load_config
+from rocinante.errors import (
+    EXIT_DATA,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_STORAGE,
+    EXIT_USAGE,
+    ConfigError,
+    DataDirectoryError,
+    StorageError,
+)
+from rocinante.identity import format_id
+from rocinante.node.node import Node
+from rocinante.node.notify import Notifier
+from rocinante.node.opening import Opened, open_node
+from rocinante.rest import RestServer
+from rocinante.services.server import GrpcServer
+from rocinante.storage import DirectoryUnavailableError
+from rocinante.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+def setup_logging(level: str) -> None:
+    """One line an event on stderr; under systemd the journal adds the time."""
+    clock = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+    logging.basicConfig(
+        level=level.upper(), format=f"{clock}%(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+
+
+def run(config_path: Path, name: str | None = None, data_dir: Path | None = None, *, join: bool = False) -> int:
+    """Run one node until it is told to stop; the exit status. Mistakes are told in plain lines on stderr."""
+    try:
+        config, warnings = load_config(config_path)
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return EXIT_USAGE
+    setup_logging(config.log.level)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    try:
+        with claim(config, name) as claimed:
+            return Daemon(config_path, config, claimed, data_dir, join=join).run()
+    except ClaimError as error:
+        print(f"rocinante: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+class Daemon:
+    """One run of one node."""
+
+    def __init__(
+        self, config_path: Path, config: ClusterConfig, claimed: Claim, data_dir: Path | None, *, join: bool
+    ) -> None:
+        self._config_path = config_path
+        self._config = config
+        self._controller = claimed.controller
+        self._directory = data_dir or config.data_directory(claimed.controller)
+        self._join = join
+        self._notifier = Notifier()
+        self._wake = threading.Event()
+        self._signals: list[int] = []
+        self._extended_at = 0.0
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        controller = self._controller
+        logger.info(
+            "Rocinante %s, %s of %s/%s, id %s, gRPC %s, REST %s",
+            __version__,
+            controller.name,
+            self._config.name,
+            self._config.datacenter,
+            format_id(controller.id),
+            controller.endpoint,
+            controller.rest_endpoint,
+        )
+        if self._config.storage.engine is StorageEngine.MEMORY:
+            logger.warning("storage is memory: nothing is kept on disk, a restarted node has lost all it knew")
+        try:
+            opened = open_node(self._config, controller, self._directory, join=self._join, progress=self._progress)
+        except DirectoryUnavailableError as error:
+            print(f"rocinante: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        except DataDirectoryError as error:
+            print(f"rocinante: {error}", file=sys.stderr)
+            return EXIT_DATA
+        except StorageError as error:
+            print(f"rocinante: {error}", file=sys.stderr)
+            return EXIT_STORAGE
+        return self._serve(opened)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Only note it; the main thread acts. A second request to stop ends the process at once."""
+        if number != signal.SIGHUP and any(seen != signal.SIGHUP for seen in self._signals):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._signals.append(number)
+        self._wake.set()
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._extended_at < limits.START_EXTEND_S / 10 and done < total:
+            return
+        if self._extended_at:
+            logger.info("%s: %d of %d", what, done, total)
+        self._extended_at = now
+        self._notifier.extend_timeout(limits.START_EXTEND_S)
+        self._notifier.status(f"not ready: {what}, {done} of {total}")
+
+    def _serve(self, opened: Opened) -> int:
+        controller = self._controller
+        node = Node(self._config, controller, opened)
+        server = GrpcServer(
+            node, host=controller.address, port=controller.port, extra_handlers=[node.peer_service.handler()]
+        )
+        node.switch.server = server
+        rest = RestServer(
+            node,
+            host=controller.address,
+            port=controller.rest,
+            wwwroot=controller.wwwroot,
+            threads=self._config.rest.threads,
+            allowed_hosts=self._config.rest.allowed_hosts,
+            metrics_sources=[server.metrics],
+        )
+        try:
+            server.start()
+            rest.start()
+        except OSError as error:
+            print(f"rocinante: {error.strerror or error}", file=sys.stderr)
+            server.stop(0)
+            node.engine.abandon()
+            return EXIT_FAILED
+        node.start()
+        self._notifier.start(lambda: node.driver.turn, lambda: self._describe(node))
+        self._wait_until_ready(node, server)
+        self._wait_for_stop(node)
+        self._stop(node, server, rest)
+        return EXIT_OK
+
+    def _wait_until_ready(self, node: Node, server: GrpcServer) -> None:
+        while not node.left_not_ready.wait(limits.READY_POLL_S):
+            self._progress("applying the log", node.apply.applied, node.driver.beat.status.commit)
+            if self._stop_wanted(node):
+                return
+        server.set_serving(True)
+        logger.info("ready: the page is at http://%s/", self._controller.rest_endpoint)
+        self._notifier.status(self._describe(node))
+        self._notifier.ready()
+
+    def _stop_wanted(self, node: Node) -> bool:
+        return node.stop_asked.is_set() or any(seen != signal.SIGHUP for seen in self._signals)
+
+    def _wait_for_stop(self, node: Node) -> None:
+        while not self._stop_wanted(node):
+            self._wake.wait(limits.SIGNAL_POLL_S)
+            self._wake.clear()
+            if signal.SIGHUP in self._signals:
+                self._signals = [seen for seen in self._signals if seen != signal.SIGHUP]
+                self._reload(node)
+
+    def _stop(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
+        logger.info("stopping")
+        self._notifier.stopping()
+        node.drain(limits.DRAIN_TIMEOUT_S)
+        server.set_serving(False, "the node is stopping")
+        server.stop(limits.GRPC_STOP_GRACE_S)
+        rest.stop()
+        node.close()
+        logger.info("stopped")
+
+    def _describe(self, node: Node) -> str:
+        status = node.driver.beat.status
+        reason = node.not_ready_reason()
+        leader = node.membership.name_of(status.leader) if status.leader else "none"
+        line = f"{status.role.public}, term {status.term}, leader {leader}, commit {status.commit}"
+        return f"not ready: {reason}; {line}" if reason else line
+
+    def _reload(self, node: Node) -> None:
+        """SIGHUP: what can change at run time does; what cannot is named."""
+        self._notifier.reloading()
+        try:
+            config, warnings = load_config(self._config_path)
+        except ConfigError as error:
+            logger.error("the configuration was not reloaded:\n%s", error)  # noqa: TRY400  (the lines say it all)
+        else:
+            for warning in warnings:
+                logger.warning("%s", warning)
+            self._adopt(node, config)
+        self._notifier.ready()
+
+    def _adopt(self, node: Node, config: ClusterConfig) -> None:
+        logging.getLogger().setLevel(config.log.level.upper())
+        node.request_timeout_s = config.timers.request_timeout_ms / 1000
+        node.keep_entries = config.storage.keep_entries
+        node.ingress.set_limits(config.limits.ingress_proposals, config.limits.ingress_bytes)
+        node.snapshotter.set_limits(config.storage.compact_entries, config.storage.compact_bytes)
+        fixed = {
+            "timers.tickMs, heartbeatMs, electionMs": (
+                config.timers.tick_ms,
+                config.timers.heartbeat_ms,
+                config.timers.election_ms,
+            )
+            != (self._config.timers.tick_ms, self._config.timers.heartbeat_ms, self._config.timers.election_ms),
+            "rotation": config.rotation != self._config.rotation,
+            "storage.engine, dataDir": (config.storage.engine, config.storage.data_dir)
+            != (self._config.storage.engine, self._config.storage.data_dir),
+            "controllers": config.controllers != self._config.controllers,
+            "rest": config.rest != self._config.rest,
+        }
+        changed = [name for name, differs in fixed.items() if differs]
+        if changed:
+            logger.warning("reloaded; these changes need a restart: %s", "; ".join(changed))
+        else:
+            logger.info("configuration reloaded")

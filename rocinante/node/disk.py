@@ -1,0 +1,138 @@
+"""The thread `disk`: the log. Group commit: one synced write for all that waits.
+
+It takes the Readys in order, writes them, and only then sends what depends on them and tells the driver. A Ready that
+changes nothing but the commit index is not synced for its own sake: the commit index is found again after a restart
+(figure 2: it is volatile).
+
+Any failure of the disk ends the process at once, with a message and `EXIT_STORAGE`: no reply, no retry.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+from rocinante import limits
+from rocinante.errors import EXIT_STORAGE, StorageError
+from rocinante.node.histogram import Histogram
+from rocinante.raft.types import HardState, Message, Ready, SnapshotMeta
+from rocinante.storage.base import LogStore, Write
+
+logger = logging.getLogger(__name__)
+
+
+class _Send(Protocol):
+    def __call__(self, message: Message) -> bool: ...
+
+
+def die(error: BaseException) -> None:
+    """The disk failed: say so and end, without another word to anybody."""
+    logger.critical(
+        "FATAL: the data directory can no longer be written or trusted: %s. The node stops and must not be restarted "
+        "before the disk is repaired; if data was lost, wipe the directory and let the node join again.",
+        error,
+    )
+    logging.shutdown()
+    os._exit(EXIT_STORAGE)
+
+
+class Disk:
+    """See the module. `put` never blocks: the driver stops making Readys while `full`."""
+
+    def __init__(self, log: LogStore, hard_state: HardState, send: _Send) -> None:
+        self._log = log
+        self._send = send
+        self.on_persisted: Callable[[int], None] = lambda _number: None
+        """Told the number of the last Ready that is durable; the node sets it."""
+        self._queue: SimpleQueue[Ready | tuple[SnapshotMeta, int] | None] = SimpleQueue()
+        self._term_vote = (hard_state.term, hard_state.vote)
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self.writes = 0
+        self.readys = 0
+        self.entries = 0
+        self.bytes = 0
+        self.sync_seconds = Histogram()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """After everything that waits."""
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def waiting(self) -> int:
+        return self._queue.qsize()
+
+    @property
+    def full(self) -> bool:
+        return self._queue.qsize() >= limits.DISK_QUEUE_READYS_MAX
+
+    def put(self, ready: Ready) -> None:
+        self._queue.put(ready)
+
+    def compact(self, snapshot: SnapshotMeta, keep_from: int) -> None:
+        """The snapshot is durable: drop what it replaces, after what waits now."""
+        self._queue.put((snapshot, keep_from))
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except StorageError as error:
+            die(error)
+        except Exception as error:  # top of the thread: a node whose log thread is gone must not go on
+            logger.exception("the disk thread failed")
+            die(error)
+
+    def _turn(self) -> bool:
+        item = self._queue.get()
+        readys: list[Ready] = []
+        while True:
+            if isinstance(item, Ready):
+                readys.append(item)
+            else:
+                self._write(readys)
+                readys = []
+                if item is None:
+                    return False
+                self._log.compact(*item)
+            if len(readys) >= limits.DISK_QUEUE_READYS_MAX or self._queue.empty():
+                break
+            item = self._queue.get()
+        self._write(readys)
+        return True
+
+    def _write(self, readys: list[Ready]) -> None:
+        if not readys:
+            return
+        writes = [Write(ready.hard_state, ready.entries, ready.snapshot) for ready in readys if self._must_sync(ready)]
+        if writes:
+            began = time.perf_counter()
+            self._log.persist(writes)
+            self.sync_seconds.observe(time.perf_counter() - began)
+            self.writes += 1
+            for write in writes:
+                self.entries += len(write.entries)
+                for entry in write.entries:
+                    self.bytes += len(entry.data)
+        self.readys += len(readys)
+        for ready in readys:
+            for message in ready.messages_after_persist or ():
+                self._send(message)
+        self.on_persisted(readys[-1].number)
+
+    def _must_sync(self, ready: Ready) -> bool:
+        if ready.hard_state is not None:
+            term_vote = (ready.hard_state.term, ready.hard_state.vote)
+            if term_vote != self._term_vote:
+                self._term_vote = term_vote
+                return True
+        return bool(ready.entries) or ready.snapshot is not None

@@ -1,0 +1,282 @@
+"""The thread `driver`: it owns the Raft core; nothing else touches it.
+
+Each turn: take all that waits in the ingress, step the messages, tick the clock, place proposals and reads, and carry
+out the Readys: messages that may go at once to the transport, what must be durable first to the disk thread, what is
+committed to the apply thread. The driver itself never waits for a disk, a peer or the state machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from threading import Thread
+from typing import Protocol
+
+from rocinante import limits
+from rocinante.node.apply import Apply, Committed
+from rocinante.node.disk import Disk, die
+from rocinante.node.membership import Membership
+from rocinante.node.proposing import Proposer
+from rocinante.node.reading import Reader
+from rocinante.node.recovery import Recovery
+from rocinante.node.requests import Ingress, Work
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers import Transport
+from rocinante.raft.core import Raft
+from rocinante.raft.status import Status
+from rocinante.raft.types import NONE, Entry, EntryKind, Message, MessageType, Ready, Role, SnapshotMeta
+from rocinante.storage.base import SnapshotFile, SnapshotStore
+
+logger = logging.getLogger(__name__)
+
+
+class Clock(Protocol):
+    def __call__(self) -> float:
+        """Seconds, monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the driver publishes of the core, at every change of role, term or leader, and at every tick."""
+
+    status: Status
+    at: float
+    """time.monotonic()"""
+
+
+class Driver:
+    """See the module."""
+
+    def __init__(
+        self,
+        core: Raft,
+        *,
+        ingress: Ingress,
+        transport: Transport,
+        disk: Disk,
+        apply: Apply,
+        proposer: Proposer,
+        reader: Reader,
+        membership: Membership,
+        recovery: Recovery,
+        snapshots: SnapshotStore,
+        tick_s: float,
+        on_beat: Callable[[Beat], None],
+        on_work: Callable[[float], None],
+        on_transfer: Callable[[int], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.core = core
+        self._ingress = ingress
+        self._transport = transport
+        self._disk = disk
+        self._apply = apply
+        self._proposer = proposer
+        self._reader = reader
+        self._membership = membership
+        self._recovery = recovery
+        self._snapshots = snapshots
+        self._tick_s = tick_s
+        self._on_beat = on_beat
+        self._on_work = on_work
+        self._on_transfer = on_transfer
+        self._clock = clock
+        self._next_tick = clock() + tick_s
+        self._next_sweep = 0.0
+        self._place: tuple[Role, int, int] = (core.role, core.term, core.leader)
+        self._running = True
+        self._told_applied = apply.applied
+        self._thread = Thread(target=self._run, name="driver", daemon=True)
+        self._restores: dict[int, SnapshotMeta] = {}
+        """Snapshots from the leader by the number of the Ready that makes them part of the log."""
+        self.beat = Beat(core.status(), clock())
+        self.tail: deque[Entry] = deque(maxlen=limits.LOG_TAIL_ENTRIES_MAX)
+        self.turns = count()
+        self.turn = 0
+        self.leader_changes = 0
+        self.elections = 0
+        self.ticks_skipped = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        def end() -> None:
+            self._running = False
+
+        self._ingress.put_act(end)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def remember_tail(self, entries: list[Entry]) -> None:
+        self.tail.extend(entries)
+
+    def _run(self) -> None:
+        try:
+            while self._running:
+                self._one_turn()
+        except Exception as error:  # top of the thread: a node without its driver is no node
+            logger.exception("the driver failed")
+            die(error)
+
+    def _one_turn(self) -> None:
+        core = self.core
+        self.turn = next(self.turns)
+        timeout = 0.0 if core.has_ready() and not self._disk.full else max(0.0, self._next_tick - self._clock())
+        work = self._ingress.take(timeout)
+        if self._apply.applied > self._told_applied:
+            self._told_applied = self._apply.applied
+            core.applied_to(self._told_applied)
+        self._take(work)
+        now = self._clock()
+        if now >= self._next_tick:
+            self._tick(now)
+        if core.role is not Role.NOT_READY:
+            self._proposer.run()
+            self._reader.run()
+        self._carry_out()
+        place = (core.role, core.term, core.leader)
+        if place != self._place or now >= self._next_sweep:
+            self._notice(place, now)
+
+    def _take(self, work: Work) -> None:
+        core = self.core
+        for message in work.messages:
+            if self._recovery.admits(message):
+                core.step(message)
+        for sender, frame in work.frames:
+            self._take_frame(sender, frame)
+        for act in work.acts:
+            act()
+        self._proposer.take(work.proposals)
+        self._reader.take(work.reads)
+
+    def _take_frame(self, sender: int, frame: pb.PeerMessage) -> None:
+        kind = frame.WhichOneof("message")
+        if kind == "info":
+            self._transport.keep_info(sender, frame.info)
+            self._recovery.heard(sender, frame.info)
+        elif self.core.role is Role.NOT_READY:
+            return
+        elif kind == "forward":
+            self._proposer.take_forward(sender, frame.forward)
+        elif kind == "dropped":
+            self._proposer.take_dropped(frame.dropped)
+        elif kind == "read":
+            self._reader.take_request(sender, frame.read)
+        elif kind == "read_response":
+            self._reader.take_response(frame.read_response)
+        elif kind == "transfer":
+            self._on_transfer(frame.transfer.to)
+
+    def _tick(self, now: float) -> None:
+        """As many ticks as are due, but no flood of them after the process stood still (SIGSTOP, a suspended host)."""
+        due = int((now - self._next_tick) / self._tick_s) + 1
+        if due > limits.DRIVER_TICKS_MAX:
+            self.ticks_skipped += due - limits.DRIVER_TICKS_MAX
+            due = limits.DRIVER_TICKS_MAX
+            self._next_tick = now + self._tick_s
+        else:
+            self._next_tick += due * self._tick_s
+        if not self._recovery.active:
+            for _ in range(due):
+                self.core.tick()
+        self._on_work(now)
+
+    def _carry_out(self) -> None:
+        core = self.core
+        while core.has_ready() and not self._disk.full:
+            self._ready(core.ready())
+
+    def _ready(self, ready: Ready) -> None:
+        for message in ready.messages or ():
+            self._send(message)
+        if ready.entries:
+            self._remember(ready.entries)
+        if ready.snapshot is not None:
+            self._restores[ready.number] = ready.snapshot
+            self.tail.clear()
+        if ready.must_persist or ready.messages_after_persist:
+            self._disk.put(ready)
+        if ready.committed:
+            self._hand_over(ready.committed)
+        if ready.reads or ready.failed_reads:
+            self._reader.answered(ready.reads, ready.failed_reads)
+
+    def _send(self, message: Message) -> None:
+        if message.type is MessageType.SNAPSHOT:
+            self._send_snapshot(message)
+        elif not self._transport.send(message):
+            self.core.report_unreachable(message.to)
+
+    def _send_snapshot(self, message: Message) -> None:
+        """The newest one there is, which may be newer than the core asked for."""
+        files = self._snapshots.list()
+        if not files:
+            self.core.report_snapshot(message.to, ok=False)
+            return
+        newest: SnapshotFile = files[-1]
+        to = message.to
+
+        def done(ok: bool) -> None:
+            self._ingress.put_act(lambda: self.core.report_snapshot(to, ok=ok))
+
+        content = self._snapshots.read(newest, limits.SNAPSHOT_CHUNK_BYTES)
+        if not self._transport.send_snapshot(to, message.term, newest, content, done):
+            self.core.report_snapshot(to, ok=False)
+
+    def persisted(self, number: int) -> None:
+        """The disk thread made everything up to this Ready durable. (Called on the disk thread.)"""
+        self._ingress.put_act(lambda: self._persisted(number))
+
+    def _persisted(self, number: int) -> None:
+        core = self.core
+        for at in [at for at in self._restores if at <= number]:
+            meta = self._restores.pop(at)
+            core.apply_snapshot_config(meta.config)
+            self._apply.put(self._membership.restore(meta))
+        core.persisted(number)
+
+    def _remember(self, entries: tuple[Entry, ...]) -> None:
+        """Keep the tail for `/v1/log`; what was overwritten goes."""
+        tail = self.tail
+        while tail and tail[-1].index >= entries[0].index:
+            tail.pop()
+        tail.extend(entries)
+
+    def _hand_over(self, committed: tuple[Entry, ...]) -> None:
+        item = Committed(committed)
+        for entry in committed:
+            if entry.kind is EntryKind.CONFIG:
+                config = self.core.apply_change(entry)
+                item.configs[entry.index] = (config, self._membership.changed(entry, config))
+        self._apply.put(item)
+
+    def _notice(self, place: tuple[Role, int, int], now: float) -> None:
+        """Publish where the core is; say in the log when it changed."""
+        core = self.core
+        self.beat = beat = Beat(core.status(), now)
+        if now >= self._next_sweep:
+            self._next_sweep = now + limits.DRIVER_SWEEP_MS / 1000
+            self._proposer.sweep(now)
+            self._reader.sweep(now)
+        if place != self._place:
+            role, term, leader = self._place
+            self._place = place
+            if place[0] is not role and place[0] is Role.CANDIDATE:
+                self.elections += 1
+            if place[2] not in (leader, NONE):
+                self.leader_changes += 1
+            logger.info(
+                "%s in term %d, leader %s (was %s in term %d)",
+                place[0].value,
+                place[1],
+                self._membership.name_of(place[2]) if place[2] else "not known",
+                role.value,
+                term,
+            )
+        self._on_beat(beat)

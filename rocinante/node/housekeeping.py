@@ -1,0 +1,113 @@
+"""The thread `housekeeping`: what happens about once a second and is nobody's hot path.
+
+Tells the peers this node's role and progress, watches the free room on the disk, and, on the leader, finds flows past
+their deadline and moves the state's clock. What it finds goes through the log like any other command, so that all
+replicas drop the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from rocinante import limits
+from rocinante.errors import RocinanteError
+from rocinante.ports import Outcome
+from rocinante.state.command import Kind
+from rocinante.state.machine import StateMachine
+
+logger = logging.getLogger(__name__)
+
+_U64: Final = struct.Struct(">Q")
+_U32: Final = struct.Struct(">I")
+
+
+class _Propose(Protocol):
+    def __call__(self, kind: Kind, body: bytes) -> Future[Outcome]: ...
+
+
+def expire_body(now_ms: int, origin: str, keys: list[bytes]) -> bytes:
+    """The body of FLOW_EXPIRE (state/command.py)."""
+    name = origin.encode()
+    parts = [_U64.pack(now_ms), bytes([len(name)]), name, _U32.pack(len(keys))]
+    for key in keys:
+        parts.append(bytes([len(key)]))
+        parts.append(key)
+    return b"".join(parts)
+
+
+class Housekeeping:
+    """See the module."""
+
+    def __init__(
+        self,
+        state: StateMachine,
+        *,
+        propose: _Propose,
+        leads: Callable[[], bool],
+        tell_peers: Callable[[], None],
+        check_disk: Callable[[], None],
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._state = state
+        self._propose = propose
+        self._leads = leads
+        self._tell_peers = tell_peers
+        self._check_disk = check_disk
+        self._wall_ms = wall_ms
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._cursor = b""
+        self._next_clock = 0.0
+        self._expiring: Future[Outcome] | None = None
+        self.expired_batches = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(limits.EXPIRE_INTERVAL_MS / 1000):
+            try:
+                self._tell_peers()
+                self._check_disk()
+                if self._leads():
+                    self._lead()
+            except RocinanteError as error:
+                logger.debug("housekeeping: %s", error)  # no leader, or the ingress is full: next time
+            except Exception:  # top of the thread: the next round may do better
+                logger.exception("housekeeping failed")
+
+    def _lead(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_clock and self._state.sessions_count():
+            self._next_clock = now + limits.CLOCK_INTERVAL_MS / 1000
+            self._propose(Kind.CLOCK, _U64.pack(self._wall_ms()))
+        self._expire()
+
+    def _expire(self) -> None:
+        """Look at a bounded part of the tables; one proposal at a time, so that a mass expiry cannot flood the log."""
+        if self._expiring is not None and not self._expiring.done():
+            return
+        self._expiring = None
+        now_ms = self._wall_ms()
+        looked = 0
+        while looked < limits.EXPIRE_SCAN_RECORDS and not self._stopped.is_set():
+            page = self._state.flows_due(now_ms, limits.FLOW_EXPIRE_KEYS_MAX, self._cursor)
+            self._cursor = page.cursor
+            looked += limits.FLOW_EXPIRE_KEYS_MAX
+            if page.keys:
+                self._expiring = self._propose(Kind.FLOW_EXPIRE, expire_body(now_ms, page.origin, page.keys))
+                self.expired_batches += 1
+                return
+            if not page.cursor:
+                return

@@ -1,0 +1,174 @@
+"""How the driver gets proposals into the leader's log, wherever the leader is.
+
+A leader packs all that waits into one entry; a follower forwards it, in one frame, to the leader. What cannot be
+placed waits until its deadline. What was placed but not applied is proposed again when the leader or the term
+changes, or when a forward seems lost: the state machine applies each command at most once (state/command.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Protocol
+
+from rocinante import limits
+from rocinante.node.pending import Pending
+from rocinante.node.requests import Proposal
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.raft.core import Raft
+from rocinante.raft.types import NONE, ProposalDropped, Role
+from rocinante.state import command
+
+
+class FrameSender(Protocol):
+    def __call__(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool: ...
+
+
+class Proposer:
+    """See the module. Only the driver calls."""
+
+    def __init__(self, core: Raft, pending: Pending, send_frame: FrameSender) -> None:
+        self._core = core
+        self._pending = pending
+        self._send_frame = send_frame
+        self._waiting: deque[Proposal] = deque()
+        self._held: list[Proposal] = []
+        """Waiting for the gateway session."""
+        self._forwards: dict[int, list[Proposal]] = {}
+        self._forward_number = 0
+        self._place = (0, NONE)
+        """(term, leader) that the outstanding proposals were given to."""
+        self._retry_at = 0.0
+        self._pause_until = 0.0
+        """After a refusal: not again at once, or leader and follower would play ping-pong."""
+        self.entries = 0
+        self.forwarded = 0
+        self.retried = 0
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._held)
+
+    def take(self, proposals: list[Proposal]) -> None:
+        gateway = self._pending.gateway
+        for proposal in proposals:
+            if proposal.gateway and proposal.seq and not gateway.open:
+                proposal.refused = "no leader is known"
+                self._held.append(proposal)
+            else:
+                self._waiting.append(proposal)
+
+    def gateway_opened(self) -> None:
+        self._waiting.extend(self._held)
+        self._held.clear()
+
+    def run(self) -> None:
+        """Place what waits."""
+        core = self._core
+        place = (core.term, core.leader)
+        if place != self._place:
+            self._place = place
+            self._pause_until = 0.0
+            self._forwards.clear()
+            if core.leader != NONE:
+                self._propose_again()
+        if not self._waiting or time.monotonic() < self._pause_until:
+            return
+        if core.leader == NONE:
+            self._refuse("there is no leader at the moment")
+        elif core.role is Role.LEADER:
+            self._append()
+        else:
+            self._forward(core.leader)
+
+    def _refuse(self, reason: str, *, exhausted: bool = False) -> None:
+        for proposal in self._waiting:
+            proposal.refused, proposal.exhausted = reason, exhausted
+
+    def _propose_again(self) -> None:
+        """A new leader or term: nobody knows whether what was placed before survives, so place it again."""
+        waiting = {id(proposal) for proposal in self._waiting} | {id(proposal) for proposal in self._held}
+        again = [item for item in self._pending.outstanding() if item.tries and id(item) not in waiting]
+        self.retried += len(again)
+        self._waiting.extendleft(reversed(again))
+        self._retry_at = time.monotonic() + limits.FORWARD_RETRY_S
+
+    def _batch(self) -> list[Proposal]:
+        """The next proposals that fit one entry; those that were given up meanwhile are dropped."""
+        batch: list[Proposal] = []
+        size = 0
+        while self._waiting and len(batch) < limits.ENTRY_COMMANDS_MAX:
+            proposal = self._waiting[0]
+            if proposal.future.done():
+                self._waiting.popleft()
+                continue
+            size += len(proposal.command)
+            if batch and size > limits.ENTRY_BYTES_MAX:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _append(self) -> None:
+        while batch := self._batch():
+            try:
+                self._core.propose(command.pack([proposal.command for proposal in batch]))
+            except ProposalDropped as error:
+                self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
+                self._waiting.extendleft(reversed(batch))
+                self._refuse(
+                    f"the leader takes no writes at the moment: {error.reason}", exhausted="bytes" in error.reason
+                )
+                return
+            self.entries += 1
+            for proposal in batch:
+                proposal.tries += 1
+
+    def _forward(self, leader: int) -> None:
+        while batch := self._batch():
+            commands = [proposal.command for proposal in batch]
+            self._forward_number += 1
+            frame = pb.PeerMessage(forward=pb.Forward(commands=commands, number=self._forward_number))
+            if not self._send_frame(leader, frame, sum(map(len, commands))):
+                self._waiting.extendleft(reversed(batch))
+                self._refuse("the leader cannot be reached from this node")
+                return
+            self.forwarded += len(batch)
+            for proposal in batch:
+                proposal.tries += 1
+            self._forwards[self._forward_number] = batch
+            while len(self._forwards) > limits.FORWARDS_REMEMBERED_MAX:
+                del self._forwards[next(iter(self._forwards))]
+
+    def take_forward(self, sender: int, forward: pb.Forward) -> None:
+        """A follower's clients want this in the log. The answer is the log itself; only a refusal is said."""
+        reason, exhausted = "", False
+        try:
+            self._core.propose(command.pack(forward.commands))
+            self.entries += 1
+        except ProposalDropped as error:
+            reason, exhausted = error.reason, "bytes" in error.reason
+        if reason:
+            self.dropped += 1
+            answer = pb.ForwardDropped(number=forward.number, reason=reason, exhausted=exhausted)
+            self._send_frame(sender, pb.PeerMessage(dropped=answer), 64, urgent=True)
+
+    def take_dropped(self, dropped: pb.ForwardDropped) -> None:
+        """The leader did not append it: certainly, so that try does not count."""
+        batch = self._forwards.pop(dropped.number, [])
+        for proposal in batch:
+            proposal.tries -= 1
+            proposal.refused, proposal.exhausted = f"the leader refused it: {dropped.reason}", dropped.exhausted
+        self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
+        self._waiting.extendleft(reversed([proposal for proposal in batch if not proposal.future.done()]))
+
+    def sweep(self, now: float) -> None:
+        """Now and then: forwards that seem lost go again. (In this node's own log nothing is lost while it leads.)"""
+        if now < self._retry_at or self._core.role is Role.LEADER or self._core.leader == NONE:
+            return
+        self._retry_at = now + limits.FORWARD_RETRY_S
+        if self._forwards:
+            old, self._forwards = self._forwards, {}
+            late = {id(proposal) for batch in old.values() for proposal in batch if not proposal.future.done()}
+            if late:
+                self._propose_again()

@@ -1,0 +1,154 @@
+"""What comes from peers, on its way from the gRPC loop to the driver: who is welcome, what is a message, snapshots
+into their file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Final
+
+from rocinante.identity import format_id
+from rocinante.node.membership import Membership
+from rocinante.node.requests import Ingress
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers import MalformedMessage, Transport, decode_message
+from rocinante.raft.core import Raft
+from rocinante.raft.types import Message, MessageType, SnapshotMeta
+from rocinante.storage.base import SnapshotSink, SnapshotStore
+from rocinante.version import PROTOCOL_VERSION, __version__
+
+logger = logging.getLogger(__name__)
+
+_INFO_BYTES: Final = 64
+
+
+class Receiver:
+    """Implements `rocinante.peers.PeerReceiver`."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: int,
+        node_id: int,
+        ingress: Ingress,
+        transport: Transport,
+        membership: Membership,
+        snapshots: SnapshotStore,
+        applied: Callable[[], int],
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._node_id = node_id
+        self._ingress = ingress
+        self._transport = transport
+        self._membership = membership
+        self._snapshots = snapshots
+        self._applied = applied
+        self._lock = Lock()
+        self._receiving = False
+
+    def greet(self, hello: pb.Hello) -> str:
+        if hello.cluster_id != self._cluster_id:
+            return (
+                f"cluster_id: {format_id(hello.cluster_id)} is another cluster, this is {format_id(self._cluster_id)}; "
+                "compare the names and datacenters in the configuration files"
+            )
+        if hello.to != self._node_id:
+            return f"to: {format_id(hello.to)} is not this node, which is {format_id(self._node_id)}"
+        if hello.protocol_version != PROTOCOL_VERSION:
+            return f"protocol_version: {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is"
+        if hello.sender == self._node_id:
+            return "sender: is this node's own id"
+        if not self._membership.is_known(hello.sender):
+            return f"sender: {format_id(hello.sender)} is not a member of this cluster"
+        return ""
+
+    def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
+        self._transport.heard(sender)
+        if not messages:
+            return
+        core: list[Message] = []
+        frames: list[tuple[int, pb.PeerMessage]] = []
+        for frame in messages:
+            if frame.WhichOneof("message") == "raft":
+                message = decode_message(frame.raft)
+                if message.sender != sender:
+                    raise MalformedMessage(f"sender: {format_id(message.sender)} on the stream of {format_id(sender)}")
+                core.append(message)
+            else:
+                frames.append((sender, frame))
+        self._ingress.put_messages(core, frames)
+
+    def tell(self, core: Raft) -> None:
+        """Tell every peer this node's role and progress. (On the driver's thread.)"""
+        info = pb.NodeInfo(
+            role=core.role.public,
+            term=core.term,
+            commit=core.log.commit,
+            applied=self._applied(),
+            version=__version__,
+            protocol_version=PROTOCOL_VERSION,
+            last_index=core.log.last_index,
+        )
+        frame = pb.PeerMessage(info=info)
+        for peer in self._transport.peers():
+            self._transport.send_frame(peer, frame, _INFO_BYTES, urgent=True)
+
+    def receive_snapshot(
+        self, sender: int, term: int, meta: SnapshotMeta, total_bytes: int, digest: bytes
+    ) -> IncomingSnapshot | None:
+        if meta.index <= self._applied():
+            return None
+        with self._lock:
+            if self._receiving:
+                return None
+            self._receiving = True
+        logger.info(
+            "receiving snapshot %d (%d bytes) from %s", meta.index, total_bytes, self._membership.name_of(sender)
+        )
+        message = Message(MessageType.SNAPSHOT, self._node_id, sender, term, snapshot=meta)
+        return IncomingSnapshot(self, self._snapshots, meta, digest, message)
+
+    def snapshot_ended(self, message: Message | None) -> None:
+        with self._lock:
+            self._receiving = False
+        if message is not None:
+            self._ingress.put_messages([message], [])
+
+
+class IncomingSnapshot:
+    """Implements `rocinante.peers.SnapshotReceiver`: the chunks go into a file; once it is durable, the core hears of
+    it.
+    """
+
+    def __init__(
+        self, receiver: Receiver, store: SnapshotStore, meta: SnapshotMeta, digest: bytes, message: Message
+    ) -> None:
+        self._receiver = receiver
+        self._digest = digest
+        self._message = message
+        self._store = store
+        self._meta = meta
+        self._sink: SnapshotSink | None = None
+
+    def write(self, chunk: bytes) -> None:
+        if self._sink is None:
+            self._sink = self._store.create(self._meta)
+        self._sink.write(chunk)
+
+    def finish(self) -> None:
+        if self._sink is None:
+            self._receiver.snapshot_ended(None)
+            raise ValueError("data: a snapshot without content")
+        try:
+            self._sink.finish(self._digest)
+        except ValueError:
+            self._receiver.snapshot_ended(None)
+            raise
+        self._receiver.snapshot_ended(self._message)
+
+    def abort(self) -> None:
+        if self._sink is not None:
+            self._sink.abort()
+        self._receiver.snapshot_ended(None)

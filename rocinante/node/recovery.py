@@ -1,0 +1,134 @@
+"""A node without a past must not vote as if it had none.
+
+A voter whose data directory was lost has forgotten whom it voted for and what it acknowledged. If it voted again, an
+entry that it once helped to commit could be lost (reference: "a wiped node votes again under its old id"). From
+inside, it cannot be told from a node that starts for the very first time. So every node that starts empty holds back
+its vote, and does not campaign, until it knows that no harm can come of it:
+
+- *new cluster*: a majority of the configured voters, itself included, are all new; or
+- *caught up*: it heard from so many others (n // 2 + 1 of them) that they share a member with every quorum it may
+  ever have voted in, its own term is at least the highest of theirs, and it holds everything that the leader had
+  committed when it asked. What it acknowledged once, it has again; in no term that it may have voted in does it vote
+  once more.
+
+Until then it takes entries and acknowledges them like any other node. The state survives a restart as a marker file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.raft.core import Raft
+from rocinante.raft.types import Message, MessageType
+
+logger = logging.getLogger(__name__)
+
+_ASKS_FOR_A_VOTE = frozenset({MessageType.VOTE, MessageType.PRE_VOTE, MessageType.TIMEOUT_NOW})
+
+BOOTSTRAP_INDEX = 1
+"""Every new cluster starts from the same snapshot at this index and term: its members, and nothing else."""
+
+
+class Marker:
+    """Survives a restart: this directory belongs to a node that has not caught up yet."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def exists(self) -> bool:
+        return self._path is not None and self._path.exists()
+
+    def set(self) -> None:
+        if self._path is not None:
+            with self._path.open("w") as file:
+                file.write("this node started without data and has not caught up with its cluster yet\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self._sync_directory(self._path.parent)
+
+    def clear(self) -> None:
+        if self._path is not None and self._path.exists():
+            self._path.unlink()
+            self._sync_directory(self._path.parent)
+
+    @staticmethod
+    def _sync_directory(directory: Path) -> None:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Recovery:
+    """See the module. Only the driver calls."""
+
+    def __init__(self, core: Raft, marker: Marker, *, active: bool, on_done: Callable[[], None]) -> None:
+        self._core = core
+        self._marker = marker
+        self._on_done = on_done
+        self._infos: dict[int, pb.NodeInfo] = {}
+        self.active = active
+        self._target = 0
+        self.withheld = 0
+        if active:
+            self._check()
+
+    def admits(self, message: Message) -> bool:
+        """False: it asks for what this node must not give yet."""
+        if self.active and message.type in _ASKS_FOR_A_VOTE:
+            self.withheld += 1
+            return False
+        return True
+
+    def heard(self, sender: int, info: pb.NodeInfo) -> None:
+        """What a peer says of itself."""
+        if not self.active:
+            return
+        self._infos.setdefault(sender, info)
+        known = self._infos[sender]
+        if info.term > known.term or info.last_index > known.last_index:
+            self._infos[sender] = info
+        self._check()
+
+    def check(self) -> None:
+        """Now and then, and when the core moved on."""
+        if self.active:
+            self._check()
+
+    def _check(self) -> None:
+        voters = self._core.config.voters
+        others = {peer: info for peer, info in self._infos.items() if peer in voters and peer != self._core.id}
+        is_voter = self._core.id in voters
+        fresh = [
+            info for info in others.values() if info.last_index <= BOOTSTRAP_INDEX and info.term <= BOOTSTRAP_INDEX
+        ]
+        majority = len(voters) // 2 + 1
+        if is_voter and len(fresh) == len(others) and len(fresh) + 1 >= majority:
+            if self._core.log.last_index <= BOOTSTRAP_INDEX:
+                self._done("a majority of the voters is new: this is a new cluster")
+            return
+        core = self._core
+        enough = bool(voters) and len(others) >= min(majority, len(voters - {core.id}))
+        if not enough or core.leader not in others:
+            return
+        if not self._target:
+            self._target = max(BOOTSTRAP_INDEX, *(info.commit for info in others.values()))
+        if core.term >= max(info.term for info in others.values()) and core.log.applied >= self._target:
+            core.adopt_vote()
+            self._done(f"caught up to entry {core.log.applied} in term {core.term}")
+
+    def _done(self, why: str) -> None:
+        self.active = False
+        self._marker.clear()
+        logger.info("this node started without data; it votes from now on: %s", why)
+        self._on_done()
+
+    @property
+    def reason(self) -> str:
+        """For people, while it is active."""
+        return "started without data: takes entries, gives no vote before it has caught up" if self.active else ""

@@ -1,0 +1,203 @@
+"""What clients ask of the driver, and the bounded buffer in which it waits.
+
+`Ingress` is the one way into the driver: protocol messages, proposals, reads and acts (calls to run on the driver's
+thread), each with a bound of its own. The driver takes everything at once; protocol messages come first, so that a
+flood of proposals cannot cost a leader its term.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from rocinante import limits
+from rocinante.errors import ResourceExhausted, Unavailable
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.ports import Outcome, ReadPoint
+from rocinante.raft.types import Message
+
+
+@dataclass(slots=True, eq=False)
+class Proposal:
+    """A command of a client of this node, from its arrival to its outcome."""
+
+    command: bytes
+    session: int
+    seq: int
+    deadline: float
+    """time.monotonic()"""
+    future: Future[Outcome]
+    gateway: bool
+    """It goes under the node's own session, so the node may give it a new one."""
+    tries: int = 0
+    """How often it was proposed or forwarded; what was never tried has certainly not happened."""
+    refused: str = ""
+    """Why the last try was not taken."""
+    exhausted: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.session, self.seq
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    """A client of this node waits for a linearizable read point."""
+
+    deadline: float
+    future: Future[ReadPoint]
+    refused: str = ""
+
+
+@dataclass(slots=True)
+class Work:
+    """All that the driver takes from the ingress in one go."""
+
+    messages: list[Message] = field(default_factory=list)
+    frames: list[tuple[int, pb.PeerMessage]] = field(default_factory=list)
+    """(sender, frame): forwarded requests, read points, node information."""
+    proposals: list[Proposal] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    acts: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Ingress:
+    """See the module. Thread-safe; only the driver takes."""
+
+    def __init__(self, *, proposals_max: int, bytes_max: int) -> None:
+        self._proposals_max = proposals_max
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._work = Work()
+        self._sleeping = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self.waiting = 0
+        """Proposals that were taken in and have no outcome yet; the bound holds for them too."""
+        self.waiting_bytes = 0
+        self.refused = 0
+        self.messages_dropped = 0
+
+    def set_limits(self, proposals_max: int, bytes_max: int) -> None:
+        """New bounds (SIGHUP), for what comes from now on."""
+        self._proposals_max, self._bytes_max = proposals_max, bytes_max
+
+    def put_messages(self, messages: list[Message], frames: list[tuple[int, pb.PeerMessage]]) -> None:
+        """Beyond the bound the newest are dropped: Raft sends again."""
+        with self._lock:
+            room = limits.INGRESS_MESSAGES_MAX - len(self._work.messages) - len(self._work.frames)
+            if len(messages) + len(frames) > room:
+                self.messages_dropped += len(messages) + len(frames)
+                return
+            self._work.messages.extend(messages)
+            self._work.frames.extend(frames)
+            wake, self._sleeping = self._sleeping, False
+        if wake:
+            self._wake.put(None)
+
+    def put_proposal(self, proposal: Proposal) -> None:
+        """Raises ResourceExhausted when the buffer is full."""
+        size = len(proposal.command)
+        with self._lock:
+            if self.waiting >= self._proposals_max or (self.waiting and self.waiting_bytes + size > self._bytes_max):
+                self.refused += 1
+                raise ResourceExhausted(
+                    f"too many requests wait ({self.waiting}, {self.waiting_bytes} bytes); try again in a short while"
+                )
+            self.waiting += 1
+            self.waiting_bytes += size
+            self._work.proposals.append(proposal)
+            wake, self._sleeping = self._sleeping, False
+        if wake:
+            self._wake.put(None)
+
+    def proposal_done(self, proposals: int, size_bytes: int) -> None:
+        """Their outcome is known, or given up: there is room for others."""
+        with self._lock:
+            self.waiting -= proposals
+            self.waiting_bytes -= size_bytes
+
+    def put_read(self, read: Read) -> None:
+        """Raises ResourceExhausted when the buffer is full."""
+        with self._lock:
+            if len(self._work.reads) >= limits.INGRESS_READS_MAX:
+                self.refused += 1
+                raise ResourceExhausted("too many reads wait; try again after a short while")
+            self._work.reads.append(read)
+            wake, self._sleeping = self._sleeping, False
+        if wake:
+            self._wake.put(None)
+
+    def put_act(self, act: Callable[[], None]) -> None:
+        """Have `act` run on the driver's thread. Raises Unavailable when absurdly many wait (the driver stands
+        still).
+        """
+        with self._lock:
+            if len(self._work.acts) >= limits.INGRESS_MESSAGES_MAX:
+                raise Unavailable("the node does not keep up")
+            self._work.acts.append(act)
+            wake, self._sleeping = self._sleeping, False
+        if wake:
+            self._wake.put(None)
+
+    def take(self, timeout_s: float) -> Work:
+        """All that waits; waits up to `timeout_s` for the first of it."""
+        with self._lock:
+            work = self._take_locked()
+            if work is not None:
+                return work
+            if timeout_s <= 0:
+                return Work()
+            self._sleeping = True
+        try:
+            self._wake.get(timeout=timeout_s)
+        except Empty:
+            pass
+        with self._lock:
+            self._sleeping = False
+            return self._take_locked() or Work()
+
+    def _take_locked(self) -> Work | None:
+        work = self._work
+        if not (work.messages or work.frames or work.proposals or work.reads or work.acts):
+            return None
+        self._work = Work()
+        return work
+
+
+class WaitingReads:
+    """Read points that wait until the state machine has come far enough. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[int, list[Read]]] = deque()
+
+    def add(self, index: int, reads: list[Read], applied: int) -> list[Read]:
+        """Those that need not wait come back at once."""
+        if index <= applied:
+            return reads
+        with self._lock:
+            self._waiting.append((index, reads))
+        return []
+
+    def applied(self, index: int) -> list[Read]:
+        """Those whose time has come."""
+        if not self._waiting:
+            return []
+        due: list[Read] = []
+        with self._lock:
+            kept = [item for item in self._waiting if item[0] > index]
+            for at, reads in self._waiting:
+                if at <= index:
+                    due.extend(reads)
+            self._waiting = deque(kept)
+        return due
+
+    def take_all(self) -> list[Read]:
+        with self._lock:
+            reads = [read for _, group in self._waiting for read in group]
+            self._waiting.clear()
+        return reads

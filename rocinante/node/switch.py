@@ -1,0 +1,90 @@
+"""The gRPC switch, and handing leadership over: both begin on one thread and end on another.
+
+Switched off, the node is *not ready*: it takes no protocol or client message by gRPC, and REST goes on. A leader
+hands over first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from rocinante import limits
+from rocinante.errors import FailedPrecondition, Unavailable
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.raft.types import NONE, RaftError, Role
+
+if TYPE_CHECKING:
+    from rocinante.node.node import Node
+    from rocinante.services.server import GrpcServer
+
+logger = logging.getLogger(__name__)
+
+_FRAME_BYTES = 16
+
+
+class Switch:
+    """See the module. `set` may be called from any thread; `transfer` from the driver's only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lock = threading.Lock()
+        self.enabled = True
+        self.server: GrpcServer | None = None
+
+    def set(self, enabled: bool) -> None:
+        """Takes effect in the background; the status shows at once what is wanted."""
+        with self._lock:
+            if enabled == self.enabled:
+                return
+            self.enabled = enabled
+        threading.Thread(target=self._carry_out, args=(enabled,), name="grpc-switch", daemon=True).start()
+
+    def _carry_out(self, enabled: bool) -> None:
+        node, server = self._node, self.server
+        logger.warning("gRPC is switched %s", "on" if enabled else "off")
+        if enabled:
+            if server:
+                server.set_serving(True)
+            node.transport.resume()
+            node.ingress.put_act(node.driver.core.set_ready)
+            return
+        node.hand_over(limits.SWITCH_TIMEOUT_S)
+        if not self.enabled:
+            node.ingress.put_act(node.driver.core.set_not_ready)
+            node.transport.pause()
+            if server:
+                server.set_serving(False, "gRPC is switched off")
+
+    # --- leadership
+
+    def transfer(self, to: int) -> None:
+        """Begin to move leadership, here or by asking the leader to. Raises RocinanteError."""
+        core = self._node.driver.core
+        if core.role is Role.LEADER:
+            target = to or self._best_voter()
+            try:
+                core.transfer(target)
+            except RaftError as error:
+                raise FailedPrecondition(f"to: {error}") from error
+            logger.info("handing leadership over to %s", self._node.membership.name_of(target))
+            return
+        if core.leader == NONE:
+            raise Unavailable("no leader is known, so there is nothing to move")
+        frame = pb.PeerMessage(transfer=pb.TransferRequest(to=to))
+        if not self._node.transport.send_frame(core.leader, frame, _FRAME_BYTES, urgent=True):
+            raise Unavailable("the leader cannot be reached from this node", leader=core.leader)
+
+    def _best_voter(self) -> int:
+        """The most up-to-date of the others that are connected."""
+        node = self._node
+        status = node.driver.core.status()
+        others = [
+            (peer.match, identifier)
+            for identifier, peer in status.peers.items()
+            if not peer.learner and identifier != node.id and node.transport.connected(identifier)
+        ]
+        if not others:
+            raise Unavailable("no other voter is connected, so nobody can take over")
+        return max(others)[1]

@@ -1,0 +1,96 @@
+"""Sending a snapshot to one peer: a thread `snapshot-<peer>`, a stream of chunks under gRPC's flow control.
+
+Appends and heartbeats go on over their own channels meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import grpc
+
+from rocinante import limits
+from rocinante.errors import StorageError
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers.channel import CHANNEL_OPTIONS
+from rocinante.peers.codec import encode_config
+from rocinante.ports import Member
+from rocinante.storage.base import SnapshotFile
+
+logger = logging.getLogger(__name__)
+
+
+class SnapshotTransfer:
+    """One transfer. `on_done(ok)` is called once, from its thread."""
+
+    def __init__(
+        self,
+        peer: Member,
+        hello: pb.Hello,
+        term: int,
+        snapshot: SnapshotFile,
+        content: Iterable[bytes],
+        on_done: Callable[[bool], None],
+    ) -> None:
+        self.peer = peer
+        self.sent_bytes = 0
+        self._hello = hello
+        self._term = term
+        self._snapshot = snapshot
+        self._content = content
+        self._on_done = on_done
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"snapshot-{peer.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        ok = False
+        index = self._snapshot.meta.index
+        logger.info("sending snapshot %d (%d bytes) to %s", index, self._snapshot.size_bytes, self.peer.name)
+        try:
+            with grpc.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
+                install = channel.stream_unary(
+                    "/rocinante.v1.Peer/InstallSnapshot",
+                    request_serializer=pb.SnapshotChunk.SerializeToString,
+                    response_deserializer=pb.SnapshotInstalled.FromString,
+                )
+                answer = install(self._chunks(), timeout=limits.SNAPSHOT_TRANSFER_TIMEOUT_S)
+                ok = answer.accepted
+                problem = answer.reason
+        except grpc.RpcError as error:
+            problem = f"{error.code().name}: {error.details()}"
+        if ok:
+            logger.info("snapshot %d is at %s", index, self.peer.name)
+        else:
+            logger.warning("snapshot %d did not get to %s: %s", index, self.peer.name, problem)
+        self._on_done(ok)
+
+    def _chunks(self) -> Iterator[pb.SnapshotChunk]:
+        meta = self._snapshot.meta
+        first = pb.SnapshotChunk(
+            hello=self._hello,
+            term=self._term,
+            index=meta.index,
+            index_term=meta.term,
+            config=encode_config(meta.config),
+            total_bytes=self._snapshot.size_bytes,
+            digest=self._snapshot.digest,
+        )
+        yield first
+        try:
+            for data in self._content:
+                if self._stopped.is_set():
+                    raise StorageError("the node stops")
+                yield pb.SnapshotChunk(offset=self.sent_bytes, data=data)
+                self.sent_bytes += len(data)
+        except StorageError:
+            # gRPC swallows what an iterator raises; without this line nobody would know why the stream broke.
+            logger.exception("snapshot %d cannot be read for %s", meta.index, self.peer.name)
+            raise

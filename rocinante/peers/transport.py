@@ -1,0 +1,202 @@
+"""All links of this node: two channels and at most one snapshot transfer a peer.
+
+`send` never blocks: it puts the message into the outbox of the right channel, or says that it was dropped. Appends,
+forwarded requests and their answers go over the append channel; heartbeats, votes and what is small and urgent over
+the heartbeat channel.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from rocinante import limits
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers.channel import Channel
+from rocinante.peers.codec import encode_message, message_bytes
+from rocinante.peers.outbox import Outbox
+from rocinante.peers.snapshot import SnapshotTransfer
+from rocinante.ports import Member
+from rocinante.raft.types import Message, MessageType
+from rocinante.storage.base import SnapshotFile
+from rocinante.version import PROTOCOL_VERSION
+
+_APPEND_CHANNEL: Final = frozenset({MessageType.APPEND, MessageType.APPEND_RESPONSE})
+
+
+@dataclass(slots=True)
+class _Link:
+    member: Member
+    append: Channel
+    heartbeat: Channel
+    heard_at: float = 0.0
+    """time.monotonic() of the last batch from the peer; 0: never."""
+    info: pb.NodeInfo | None = None
+    transfer: SnapshotTransfer | None = None
+    channels: tuple[Channel, ...] = field(default=())
+
+
+class Transport:
+    """See the module. Thread-safe; `on_change` is called (from any thread) when a channel connects or breaks."""
+
+    def __init__(self, *, cluster_id: int, node_id: int, on_change: Callable[[], None]) -> None:
+        self._cluster_id = cluster_id
+        self._node_id = node_id
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._links: dict[int, _Link] = {}
+        self._paused = False
+        self.unsent = 0
+
+    def add(self, member: Member) -> None:
+        """Start to talk to a peer; a known one whose address did not change is left alone."""
+        with self._lock:
+            known = self._links.get(member.id)
+            if member.id == self._node_id or (known and known.member.endpoint == member.endpoint):
+                return
+            link = self._make_link(member)
+            self._links[member.id] = link
+            if not self._paused:
+                link.append.start()
+                link.heartbeat.start()
+
+    def remove(self, identifier: int) -> None:
+        with self._lock:
+            link = self._links.pop(identifier, None)
+        if link:
+            self._stop_link(link)
+
+    def _make_link(self, member: Member) -> _Link:
+        def channel(kind: str, messages_max: int) -> Channel:
+            outbox = Outbox(messages_max=messages_max, bytes_max=limits.PEER_QUEUE_BYTES_MAX)
+            return Channel(kind, member, self._hello(member.id, kind), outbox, self._on_change)
+
+        append = channel("append", limits.PEER_QUEUE_MESSAGES_MAX)
+        heartbeat = channel("heartbeat", limits.PEER_HEARTBEAT_QUEUE_MESSAGES_MAX)
+        return _Link(member, append, heartbeat, channels=(append, heartbeat))
+
+    def _hello(self, to: int, channel: str) -> pb.Hello:
+        return pb.Hello(
+            cluster_id=self._cluster_id,
+            sender=self._node_id,
+            to=to,
+            protocol_version=PROTOCOL_VERSION,
+            channel=channel,
+        )
+
+    @staticmethod
+    def _stop_link(link: _Link) -> None:
+        for channel in link.channels:
+            channel.stop()
+        if link.transfer:
+            link.transfer.stop()
+
+    def send(self, message: Message) -> bool:
+        """False: dropped (unknown or disconnected peer, or its queue is full)."""
+        link = self._links.get(message.to)
+        if link is None:
+            self.unsent += 1
+            return False
+        channel = link.append if message.type in _APPEND_CHANNEL else link.heartbeat
+        return self._put(channel, encode_message(message), message_bytes(message))
+
+    def send_frame(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool:
+        """A message that is not the core's: forwarded requests, read points, node information."""
+        link = self._links.get(to)
+        if link is None:
+            self.unsent += 1
+            return False
+        return self._put(link.heartbeat if urgent else link.append, frame, size_bytes)
+
+    def _put(self, channel: Channel, frame: pb.PeerMessage, size_bytes: int) -> bool:
+        if channel.outbox.put(frame, size_bytes):
+            return True
+        self.unsent += 1
+        return False
+
+    def send_snapshot(
+        self, to: int, term: int, snapshot: SnapshotFile, content: Iterable[bytes], on_done: Callable[[bool], None]
+    ) -> bool:
+        """Start a transfer; False when one to that peer is under way or the peer is not known."""
+
+        def done(ok: bool) -> None:
+            with self._lock:
+                if (link := self._links.get(to)) and link.transfer is transfer:
+                    link.transfer = None
+            on_done(ok)
+
+        with self._lock:
+            link = self._links.get(to)
+            if link is None or link.transfer is not None:
+                return False
+            transfer = SnapshotTransfer(link.member, self._hello(to, "snapshot"), term, snapshot, content, done)
+            link.transfer = transfer
+        transfer.start()
+        return True
+
+    def heard(self, sender: int) -> None:
+        if link := self._links.get(sender):
+            link.heard_at = time.monotonic()
+
+    def keep_info(self, sender: int, info: pb.NodeInfo) -> None:
+        if link := self._links.get(sender):
+            link.info = info
+
+    def heard_ms(self, identifier: int) -> int:
+        """Since the last batch from that peer; -1: never."""
+        link = self._links.get(identifier)
+        if link is None or not link.heard_at:
+            return -1
+        return int((time.monotonic() - link.heard_at) * 1000)
+
+    def connected(self, identifier: int) -> bool:
+        """It takes our messages and we heard it lately."""
+        link = self._links.get(identifier)
+        if link is None or not all(channel.outbox.is_open for channel in link.channels):
+            return False
+        return 0 <= self.heard_ms(identifier) <= limits.PEER_FRESH_MS
+
+    def info(self, identifier: int) -> pb.NodeInfo | None:
+        link = self._links.get(identifier)
+        return link.info if link else None
+
+    def peers(self) -> list[int]:
+        return list(self._links)
+
+    def links(self) -> list[tuple[Member, tuple[Channel, ...]]]:
+        """For metrics."""
+        return [(link.member, link.channels) for link in list(self._links.values())]
+
+    def pause(self) -> None:
+        """Close every channel (gRPC is switched off); `resume` opens them again."""
+        with self._lock:
+            if self._paused:
+                return
+            self._paused = True
+            links = list(self._links.values())
+        for link in links:
+            self._stop_link(link)
+
+    def resume(self) -> None:
+        with self._lock:
+            if not self._paused:
+                return
+            self._paused = False
+            members = [link.member for link in self._links.values()]
+            self._links.clear()
+        for member in members:
+            self.add(member)
+
+    def stop(self, timeout_s: float) -> None:
+        with self._lock:
+            links = list(self._links.values())
+            self._links.clear()
+            self._paused = True
+        for link in links:
+            self._stop_link(link)
+        for link in links:
+            for channel in link.channels:
+                channel.join(timeout_s)
