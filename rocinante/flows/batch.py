@@ -171,7 +171,12 @@ def _variable_pairs(batch: bytes, count: int) -> list[tuple[bytes, bytes]]:
         if end - at < key_bytes + value_bytes:
             raise FlowError("batch", "ends within the record", index)
         value_at = at + key_bytes
-        pairs.append((batch[at:value_at], batch[value_at : value_at + value_bytes]))
+        value = batch[value_at : value_at + value_bytes]
+        try:
+            unpack_tail(value)
+        except FlowError as error:
+            raise error.at(index) from error
+        pairs.append((batch[at:value_at], value))
         at = value_at + value_bytes
     if at != end:
         raise FlowError("batch", f"{end - at} bytes follow the last record")

@@ -1,14 +1,16 @@
 """The commands of the state machine: what a log entry carries, to the byte.
 
-An entry's data is a sequence of frames, `u32 length | command`, so that the driver can put all that waits into one entry without
-looking inside. A command is encoded once, by the node that proposes it; the same bytes go to the log, to the peers and here.
+An entry's data is a sequence of frames, `u32 length | command`, so that the driver can put all that waits into one
+entry without looking inside. A command is encoded once, by the node that proposes it; the same bytes go to the log, to
+the peers and here.
 
     command = u8 kind | u64 session | u64 seq | u64 ack | body          (big endian, header 25 bytes)
 
-`session` and `seq` name the request, so that a retry is carried out once (dissertation, section 6.3): every command of a session is applied
-at most once, and its cached result is given again. `ack` says that the results of all seqs below it were received, so that they can be
-forgotten. `session` 0 marks the commands of the system itself (expiry, clock), which are idempotent. Each node proposes what comes without
-a client session under one of its own (the *gateway session*), so it may safely propose again after a change of leader.
+`session` and `seq` name the request, so that a retry is carried out once (dissertation, section 6.3): every command of
+a session is applied at most once, and its cached result is given again. `ack` says that the results of all seqs below
+it were received, so that they can be forgotten. `session` 0 marks the commands of the system itself (expiry, clock),
+which are idempotent. Each node proposes what comes without a client session under one of its own (the *gateway
+session*), so it may safely propose again after a change of leader.
 """
 
 from __future__ import annotations

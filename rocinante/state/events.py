@@ -33,7 +33,7 @@ class FlowChanges(NamedTuple):
 class AppliedEvents(NamedTuple):
     """Everything that the entry at `index` changed. `size_bytes` is about what it holds, for the bounds of queues."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     kv: tuple[KvChanges, ...]
     flows: tuple[FlowChanges, ...]
     size_bytes: int

@@ -9,51 +9,52 @@ the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from threading import Lock
 from typing import NamedTuple
 
-from rocinante.errors import RocinanteError
+from rocinante import limits
+from rocinante.errors import InvalidArgument, ResourceExhausted
 from rocinante.flows import FlowFilter
 from rocinante.pb.etcd import rpc_pb2
-from rocinante.state.events import AppliedEvents, KvChanges
-
-Result = (
-    rpc_pb2.PutResponse | rpc_pb2.DeleteRangeResponse | rpc_pb2.TxnResponse | rpc_pb2.CompactionResponse | int | None
+from rocinante.state.applier import Applied, Applier, CommandOutcome, State
+from rocinante.state.events import KvChanges
+from rocinante.state.flows import FlowEntry
+from rocinante.state.kv import (
+    PinnedView,
+    View,
+    check_chosen,
+    check_range,
+    check_txn,
+    choose,
+    errors,
+    read_range,
+    run,
+    txn_is_readonly,
 )
-"""What a command answers: KV_* the etcd response (of its header only `revision` is set), FLOW_PUT the number of
-records, FLOW_DELETE and FLOW_EXPIRE the number deleted, the others None."""
+from rocinante.state.outcome import Result
+from rocinante.state.restore import restore_state
+from rocinante.state.snapshot import FrozenState
 
-
-class CommandOutcome(NamedTuple):
-    """What became of one command. `session` and `seq` are as the command has them (0, 0 where the entry could not be
-    read)."""
-
-    session: int
-    seq: int
-    result: Result | RocinanteError
-
-
-class Applied(NamedTuple):
-    """What applying one entry did: an outcome for every command in it, in order, and what changed (None: nothing)."""
-
-    index: int
-    outcomes: list[CommandOutcome]
-    events: AppliedEvents | None
+__all__ = [
+    "Applied",
+    "CommandOutcome",
+    "DuePage",
+    "EventPage",
+    "FlowEntry",
+    "FlowPage",
+    "FrozenState",
+    "Position",
+    "Result",
+    "StateMachine",
+]
 
 
 class Position(NamedTuple):
     """The last entry applied."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     term: int
-
-
-class FlowEntry(NamedTuple):
-    """A flow as the tables have it; `rocinante.flows.unpack_record(key, value)` makes a record of it."""
-
-    origin: str
-    key: bytes
-    value: bytes
 
 
 class FlowPage(NamedTuple):
@@ -61,7 +62,7 @@ class FlowPage(NamedTuple):
 
     flows: list[FlowEntry]
     cursor: bytes
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """The applied index when the page was begun."""
 
 
@@ -81,113 +82,214 @@ class EventPage(NamedTuple):
     revision: int
 
 
-class FrozenState:
-    """The state as it was after one entry. Holds memory until `close` (or the end of a `with`); usable from another
-    thread."""
-
-    index: int
-    term: int
-    revision: int
-
-    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
-        """The snapshot's content, in chunks of this size (the last one shorter). May be called more than once."""
-        raise NotImplementedError
-
-    def digest(self) -> bytes:
-        """BLAKE2b-256 of the content: equal on all nodes after the same entry."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Let go. O(1) under the lock: there is nothing to merge."""
-        raise NotImplementedError
-
-    def __enter__(self) -> FrozenState:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class StateMachine:
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._state = State()
+        self._applier = Applier(self._state)
+        self._position = Position(0, 0)
+        self._frozen: list[FrozenState] = []
+
     def apply(self, index: int, term: int, data: bytes) -> Applied:
         """Apply one entry (b"": nothing but the position). Bad data is an outcome, never an exception, and changes
-        nothing."""
-        raise NotImplementedError
+        nothing.
+
+        Raises ValueError when the entry is not behind the last one: that is the caller's mistake.
+        """
+        with self.lock:
+            if index <= self._state.index:
+                raise ValueError(f"entry {index} cannot be applied after entry {self._state.index}")
+            applied = self._applier.apply(index, term, data)
+            self._position = Position(index, term)
+            return applied
+
+    # --- numbers; each is read at once, without the lock
 
     @property
     def position(self) -> Position:
-        raise NotImplementedError
+        return self._position
 
     @property
     def revision(self) -> int:
         """The KV store's revision; 1 for an empty store, as in etcd."""
-        raise NotImplementedError
+        return self._state.store.revision
 
     @property
     def compacted_revision(self) -> int:
         """0: never compacted."""
-        raise NotImplementedError
+        return max(0, self._state.store.compacted)
 
     @property
     def now_ms(self) -> int:
         """The state's own time, moved by CLOCK (unix ms; 0 before the first)."""
-        raise NotImplementedError
+        return self._state.now_ms
 
     def keys_count(self) -> int:
-        raise NotImplementedError
+        return len(self._state.store.index.live)
 
     def sessions_count(self) -> int:
-        raise NotImplementedError
+        return len(self._state.sessions)
 
     def has_session(self, session: int) -> bool:
-        raise NotImplementedError
+        return session in self._state.sessions
 
     def sizes(self) -> dict[str, int]:
-        """For metrics: keys, kv_history, kv_bytes, sessions, session_results, session_result_bytes, flows,
-        flow_origins."""
-        raise NotImplementedError
+        """For metrics: keys, kv_history (changes kept), kv_bytes (about), sessions, session_results,
+        session_result_bytes, flows, flow_origins.
+        """
+        with self.lock:
+            state = self._state
+            return {
+                "keys": len(state.store.index.live),
+                "kv_history": len(state.store.history),
+                "kv_bytes": state.store.bytes,
+                "sessions": len(state.sessions),
+                "session_results": state.sessions.outcomes_count,
+                "session_result_bytes": state.sessions.outcome_bytes,
+                "flows": state.tables.count(),
+                "flow_origins": len(state.tables.tables),
+            }
+
+    # --- keys
 
     def kv_range(self, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
         """Raises InvalidArgument, OutOfRange (compacted, future), ResourceExhausted (more than
         RANGE_RESPONSE_BYTES_MAX)."""
-        raise NotImplementedError
+        check_range(request)
+        if not request.range_end:
+            with self.lock:
+                return read_range(View(self._state.store), request)
+        view = PinnedView(self._state.store, self.lock)
+        try:
+            return read_range(view, request)
+        finally:
+            view.close()
 
     def kv_txn_read(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
         """A transaction that only reads (`rocinante.state.kv.txn_is_readonly`). Raises as kv_range does."""
-        raise NotImplementedError
+        check_txn(request)
+        if not txn_is_readonly(request):
+            raise InvalidArgument("request_txn", "writes: it has to be proposed")
+        view = PinnedView(self._state.store, self.lock)
+        try:
+            chosen = choose(view, request)
+            check_chosen(view, chosen)
+            response = run(view, chosen, None, None)
+            response.header.revision = view.revision
+            return response
+        finally:
+            view.close()
 
     def kv_events_since(
-        self, start_revision: int, key: bytes = b"\0", range_end: bytes = b"\0", limit: int = 1000
+        self,
+        start_revision: int,
+        key: bytes = b"\0",
+        range_end: bytes = b"\0",
+        limit: int = limits.KV_EVENTS_PAGE_CHANGES_MAX,
     ) -> EventPage:
-        """Events from `start_revision` on. Raises OutOfRange where that is below the compacted revision."""
-        raise NotImplementedError
+        """Events from `start_revision` on, of a key (range_end empty) or a range; by default of all keys.
+
+        Looks at about `limit` changes, at most KV_EVENTS_PAGE_CHANGES_MAX. Raises InvalidArgument; OutOfRange where the
+        revision is below the compacted one, then a watcher has to read the keys first.
+        """
+        if not key:
+            raise errors.empty_key()
+        if limit < 1:
+            raise InvalidArgument("limit", f"{limit} is not positive")
+        limit = min(limit, limits.KV_EVENTS_PAGE_CHANGES_MAX)
+        with self.lock:
+            store = self._state.store
+            changes, following = store.changes_since(start_revision, key, range_end, limit)
+            return EventPage(changes, following, store.revision)
+
+    # --- flows
 
     def flows_get(self, keys: Iterable[bytes], now_ms: int, origin: str = "") -> list[FlowEntry | None]:
         """For each key the newest record of all origins (or of this one); None where there is none before its
         deadline."""
-        raise NotImplementedError
+        wanted = list(keys)
+        found: list[FlowEntry | None] = []
+        for at in range(0, len(wanted), limits.FLOW_PIECE_RECORDS):
+            with self.lock:
+                tables = self._state.tables
+                found += [tables.get(key, now_ms, origin) for key in wanted[at : at + limits.FLOW_PIECE_RECORDS]]
+        return found
 
     def flows_list(self, flow_filter: FlowFilter, limit: int, cursor: bytes, now_ms: int) -> FlowPage:
-        """A page of flows. Raises InvalidArgument for a cursor that is not one, or a limit out of range."""
-        raise NotImplementedError
+        """A page of flows, in the order in which they came, origin by origin (see `flows.py` for what it promises).
 
-    def flows_due(self, now_ms: int, limit: int, cursor: bytes = b"", origin: str = "") -> DuePage:
-        """Look at up to `limit` records for those whose deadline has come; for FLOW_EXPIRE."""
-        raise NotImplementedError
+        Raises InvalidArgument for a cursor that is not one, or a limit out of 1 to FLOW_LIST_RECORDS_MAX.
+        """
+        if not 1 <= limit <= limits.FLOW_LIST_RECORDS_MAX:
+            raise InvalidArgument("limit", f"{limit} is not in 1 to {limits.FLOW_LIST_RECORDS_MAX}")
+        found: list[FlowEntry] = []
+        looked_at = 0
+        index = self._position.index
+        while True:
+            with self.lock:
+                some, cursor, count = self._state.tables.list_piece(flow_filter, limit - len(found), cursor, now_ms)
+            found += some
+            looked_at += count
+            if not cursor or len(found) >= limit or looked_at >= limits.FLOW_SCAN_RECORDS_MAX:
+                return FlowPage(found, cursor, index)
+
+    def flows_due(
+        self, now_ms: int, limit: int = limits.FLOW_EXPIRE_KEYS_MAX, cursor: bytes = b"", origin: str = ""
+    ) -> DuePage:
+        """Look at up to `limit` records of one origin for those whose deadline has come; for FLOW_EXPIRE.
+
+        With `origin` "" the pass goes through all origins, one after the other. Raises InvalidArgument.
+        """
+        if limit < 1:
+            raise InvalidArgument("limit", f"{limit} is not positive")
+        keys: list[bytes] = []
+        name, begun, looked_at = "", cursor, 0
+        while looked_at < min(limit, limits.FLOW_EXPIRE_KEYS_MAX):
+            with self.lock:
+                of, some, following, count = self._state.tables.due_piece(now_ms, begun, origin, limit - looked_at)
+            if name and of != name and some:
+                return DuePage(name, keys, begun)
+            name = of if some or not keys else name
+            keys += some
+            looked_at += count
+            begun = following
+            if not following:
+                break
+        return DuePage(name, keys, begun)
 
     def flows_count(self) -> int:
         """All records of all origins, those past their deadline too."""
-        raise NotImplementedError
+        with self.lock:
+            return self._state.tables.count()
 
     def flows_counts(self) -> dict[str, int]:
         """The same by origin."""
-        raise NotImplementedError
+        with self.lock:
+            return {name: len(table.records) for name, table in sorted(self._state.tables.tables.items())}
+
+    # --- snapshots
 
     def freeze(self) -> FrozenState:
-        """Hold on to the state as it is now. Raises ResourceExhausted when STATE_FREEZES_MAX are held."""
-        raise NotImplementedError
+        """Hold on to the state as it is now. Raises ResourceExhausted when STATE_FREEZES_MAX are held.
+
+        Takes a few milliseconds at most; close the frozen state as soon as it is not needed any more.
+        """
+        with self.lock:
+            self._frozen = [held for held in self._frozen if not held.closed]
+            if len(self._frozen) >= limits.STATE_FREEZES_MAX:
+                raise ResourceExhausted(f"{limits.STATE_FREEZES_MAX} snapshots of the state are under way already")
+            frozen = FrozenState(self._state, self.lock)
+            self._frozen.append(frozen)
+            return frozen
 
     def restore(self, chunks: Iterable[bytes]) -> Position:
-        """Replace everything by a snapshot's content. Raises ValueError that says what is wrong; then nothing has
-        changed."""
-        raise NotImplementedError
+        """Replace everything by a snapshot's content. Raises SnapshotError, a ValueError that says what is wrong.
+
+        Nothing has changed then. States frozen before go on to be what they were.
+        """
+        state = restore_state(chunks)
+        applier = Applier(state)
+        with self.lock:
+            self._state, self._applier = state, applier
+            self._position = Position(state.index, state.term)
+            return self._position
