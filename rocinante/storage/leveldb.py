@@ -68,6 +68,8 @@ class LevelDbLog:
             raise self._damaged(str(error)) from error
         except plyvel.Error as error:
             raise self._damaged(str(error)) from error
+        except StorageError as error:
+            raise DirectoryUnavailableError(str(error)) from error
 
     def _damaged(self, what: str) -> DataDirectoryError:
         return DataDirectoryError(f"damaged log in {self._path}: {' '.join(what.split())}; {ADVICE}")
@@ -85,6 +87,8 @@ class LevelDbLog:
             raise DamagedError(f"it ends at {bounds.last}, but {hard.commit} was committed")
         meta = self._usable_snapshot(meta, bounds.first)
         entries = self._entries(bounds, meta, hard, progress)
+        # A crash came between the file and its record: the log may contradict it. A damaged newer one goes too.
+        self._snapshots.remove_newer(meta.index)
         self._remove_void(bounds.first)
         self._bounds = bounds
         self._snapshot_index = meta.index

@@ -2,9 +2,9 @@
 
 It keeps the disk thread free: `compact` only moves the log's recorded beginning (one synced record), which is what
 makes the entries below it void; when they go does not matter, and after a crash the next load removes them. So the
-deletions are small unsynced batches, between which synced writes get their turn. Deleted entries still take room until LevelDB
-compacts their files, which by itself it does too late for large entries (docs/storage.md has the figures): so, once
-enough has grown, this thread asks it to. That takes up to a second, in which writes go on.
+deletions are small unsynced batches, between which synced writes get their turn. Deleted entries still take room until
+LevelDB compacts their files, which by itself it does too late for large entries (docs/storage.md has the figures): so,
+once enough has grown, this thread asks it to. That takes up to a second, in which writes go on.
 """
 
 from __future__ import annotations
