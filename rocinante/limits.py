@@ -186,6 +186,9 @@ CLIENT_SAVE_TIMEOUT_S: Final = 600.0
 """An online backup, or a wait for a snapshot or a transfer of leadership that the caller gave no bound."""
 CLIENT_REST_CONNECTIONS_MAX: Final = 64
 CLIENT_REST_BODY_BYTES_MAX: Final = 64 * MIB
+CLI_FLOW_PUT_RECORDS: Final = 4096
+"""Records that `rocinante flow put` reads before it sends them."""
+CLI_JSON_LINE_BYTES_MAX: Final = 64 * KIB
 
 # --- services (the gRPC server)
 LEADER_VIEW_AGE_S_MAX: Final = 0.05

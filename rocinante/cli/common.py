@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from rocinante.cli.output import Output
 from rocinante.errors import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLUSTER_VARIABLE",
     "ClusterCommand",
+    "ClusterGroup",
     "OutputCommand",
     "Settings",
     "common_parameters",
@@ -162,14 +163,14 @@ TimeoutOption = Annotated[
 
 
 def _cluster_and_output(  # their callbacks keep the values, so that the function gets none
-    cluster: ClusterOption = None,  # noqa: ARG001
-    config: ConfigOption = None,  # noqa: ARG001
-    output: OutputOption = None,  # noqa: ARG001
-    timeout: TimeoutOption = None,  # noqa: ARG001
+    cluster: ClusterOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = None,
+    timeout: TimeoutOption = None,
 ) -> None: ...
 
 
-def _output_only(output: OutputOption = None) -> None: ...  # noqa: ARG001
+def _output_only(output: OutputOption = None) -> None: ...
 
 
 def _parameters(function: Callable[..., None]) -> list[Any]:
@@ -189,6 +190,13 @@ class ClusterCommand(TyperCommand):
 
     def __init__(self, *args: Any, params: Sequence[Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, params=[*(params or ()), *common_parameters()], **kwargs)
+
+
+class ClusterGroup(TyperGroup):
+    """A group of commands that takes the common options before its command too."""
+
+    def __init__(self, *, params: Sequence[Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(params=[*(params or ()), *common_parameters()], **kwargs)
 
 
 class OutputCommand(TyperCommand):

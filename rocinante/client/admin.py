@@ -18,7 +18,7 @@ __all__ = ["Admin"]
 
 
 class Admin:
-    """Each call goes to one node and is made again only while it is certain that the node did not carry it out."""
+    """Each call goes to one node, once: one that does not answer is Unavailable."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -78,7 +78,7 @@ class Rules(Generic[T]):
     patient: bool = False
     """A call that may take long: the first try may use all the time there is."""
     endpoint: str | None = None
-    """Ask only this node."""
+    """Ask only this node, and only once: that it does not answer is an answer."""
 
 
 @dataclass(slots=True)
@@ -158,12 +158,14 @@ class Caller:
 
     def _next_endpoint(self, call: _Call, rules: Rules[T]) -> str:
         """Where the next try goes; pauses first when every node had its try."""
-        picked = rules.endpoint if rules.endpoint is not None else self._router.pick(call.tried)
-        if picked is not None and picked not in call.tried:
+        if rules.endpoint is not None:
+            return rules.endpoint
+        picked = self._router.pick(call.tried)
+        if picked is not None:
             return picked
         self._pause(call)
         call.tried.clear()
-        return rules.endpoint or self._router.pick() or self._router.seeds[0]
+        return self._router.pick() or self._router.seeds[0]
 
     def _pause(self, call: _Call) -> None:
         pause_s = call.backoff.pause_s()
@@ -193,6 +195,8 @@ class Caller:
             self._router.worked(endpoint)
         if failed.then is Next.STOP:
             raise failed.error
+        if rules.endpoint is not None:
+            raise Unavailable(f"{endpoint}: {failed.error.message}") if failed.node_down else failed.error
         if failed.unknown:
             call.try_timeout_s *= 2
             if rules.sessions is None and not rules.repeat_unknown:
