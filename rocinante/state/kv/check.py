@@ -94,7 +94,11 @@ def _check_operations(request: rpc_pb2.TxnRequest, operations_max: int, depth_ma
 
 
 class _Intervals:
-    """A set of half-open key intervals. `\0` as an end is taken literally, as etcd's interval tree takes it."""
+    """A set of half-open key intervals.
+
+    An end that is not behind its start makes an empty one, and so does a NUL byte: etcd's interval tree takes it literally.
+    So etcd lets a transaction delete "from this key on" and put such a key.
+    """
 
     def __init__(self) -> None:
         self._intervals: list[tuple[bytes, bytes]] = []
@@ -103,9 +107,10 @@ class _Intervals:
         """The greatest end of the intervals up to each; sorted, as the starts are."""
 
     def add(self, key: bytes, range_end: bytes) -> None:
-        end = range_end if range_end > key else key + b"\0"
-        self._intervals.append((key, end))
-        self._starts = []
+        end = range_end or key + b"\0"
+        if end > key:
+            self._intervals.append((key, end))
+            self._starts = []
 
     def update(self, other: _Intervals) -> None:
         self._intervals += other._intervals

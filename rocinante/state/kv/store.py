@@ -13,7 +13,7 @@ from typing import Final
 from rocinante.state.events import KvChanges
 from rocinante.state.kv import errors
 from rocinante.state.kv.history import Change, History
-from rocinante.state.kv.versions import KeyIndex, Version, size_bytes
+from rocinante.state.kv.versions import KeyIndex, Version, size_bytes, version_at
 
 NEVER_COMPACTED: Final = -1
 """etcd's compactMainRev of a store that was never compacted: a compaction at 0 is allowed once."""
@@ -32,6 +32,8 @@ class KvStore:
         self.committed_bytes = 0
         """About what the events of the last commit take."""
         self._changes: list[Change] = []
+        self._before: dict[bytes, Version | None] = {}
+        """What the keys that this write changes were before it."""
         self._sweep_at = 0
         """Number of the change up to which the last compaction has been carried out."""
         self._sweeping = False
@@ -50,7 +52,7 @@ class KvStore:
             version = Version(main, len(self._changes), main, 1, value, lease)
         else:
             version = Version(main, len(self._changes), previous.create, previous.version + 1, value, lease)
-        self._append(Change(key, version, previous))
+        self._append(key, version, previous)
 
     def delete(self, key: bytes, range_end: bytes) -> int:
         """Delete a key or a range. Returns how many keys that were."""
@@ -60,7 +62,7 @@ class KvStore:
             previous = self.index.newest(name)
             if previous is not None:
                 tombstone = Version(self.revision + 1, len(self._changes), 0, 0, None, 0)
-                self._append(Change(name, tombstone, previous))
+                self._append(name, tombstone, previous)
                 deleted += 1
         return deleted
 
@@ -75,6 +77,7 @@ class KvStore:
         )
         changes = KvChanges(self.revision, tuple([change.event() for change in self._changes]))
         self._changes = []
+        self._before = {}
         return changes
 
     def rollback(self) -> None:
@@ -84,12 +87,15 @@ class KvStore:
             self.history.pop()
             self.bytes -= size_bytes(change.key, change.version)
         self._changes = []
+        self._before = {}
 
-    def _append(self, change: Change) -> None:
-        self.index.append(change.key, change.version)
+    def _append(self, key: bytes, version: Version, previous: Version | None) -> None:
+        # Of a key that is changed twice at once an event's prev_kv is, both times, what it was at the revision before.
+        change = Change(key, version, self._before.setdefault(key, previous))
+        self.index.append(key, version)
         self.history.append(change)
         self._changes.append(change)
-        self.bytes += size_bytes(change.key, change.version)
+        self.bytes += size_bytes(key, version)
 
     # --- compaction
 
@@ -164,7 +170,7 @@ class KvStore:
                 previous = None
                 index.versions[key] = [version]
             else:
-                previous = older[-1] if older[-1].value is not None else None
+                previous = version_at(older, version.main - 1)
                 older.append(version)
             changes.append(Change(key, version, previous))
             self.bytes += size_bytes(key, version)
