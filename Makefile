@@ -6,7 +6,7 @@ PY := .venv/bin/python
 BOOTSTRAP := packaging/bootstrap.sh
 # make test ARGS="-k lease -x", make run ARGS="--nodes 5"
 ARGS ?=
-PYTHON_FILES := rocinante tests
+PYTHON_FILES := rocinante tests setup.py
 
 .PHONY: help run test verify format lock proto wheel bench chaos soak clean distclean setup setup-dev
 
@@ -40,6 +40,7 @@ proto: setup-dev ## generate rocinante/pb from proto/
 	$(PY) -m tests.tools.generate_proto
 
 wheel: setup ## build the wheel into dist/
+	rm -rf build
 	$(PY) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -l dist/*.whl
 
