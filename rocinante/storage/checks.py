@@ -24,10 +24,9 @@ def check_write(write: Write, first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
-def check_compaction(snapshot: SnapshotMeta, keep_from: int, known: int, last: int) -> None:
+def check_compaction(snapshot: SnapshotMeta, keep_from: int, last: int) -> None:
     """Raises StorageError for a compaction that would drop what no snapshot holds."""
-    if not known <= snapshot.index <= last or not 1 <= keep_from <= snapshot.index + 1:
+    if snapshot.index > last or not 1 <= keep_from <= snapshot.index + 1:
         raise StorageError(
-            f"cannot compact to {keep_from} behind a snapshot of index {snapshot.index}: "
-            f"the last snapshot is of {known}, the log ends at {last}"
+            f"cannot compact to {keep_from} behind a snapshot of index {snapshot.index}: the log ends at {last}"
         )

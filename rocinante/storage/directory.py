@@ -32,7 +32,6 @@ IDENTITY: Final = "identity.json"
 LOG: Final = "log"
 MARK: Final = "mark"
 SNAPSHOTS: Final = "snapshots"
-_OURS: Final = (LOG, MARK, SNAPSHOTS, IDENTITY)
 _IGNORED: Final = {LOCK, "lost+found"}
 _MODE: Final = 0o700
 _IDENTITY_BYTES_MAX: Final = 64 * 1024
@@ -177,8 +176,10 @@ class DataDirectory:
         self._write_identity(identity, complete=True)
 
     def _remove_contents(self) -> None:
-        for name in (*_OURS, f".{IDENTITY}"):
-            path = self.path / name
+        """All but the lock. The directory was empty when this node claimed it: whatever is in it now, the node made."""
+        for path in self.path.iterdir():
+            if path.name in _IGNORED:
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

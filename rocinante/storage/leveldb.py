@@ -50,7 +50,6 @@ class LevelDbLog:
         self._snapshots = snapshots
         self._progress = progress
         self._bounds: Bounds | None = None
-        self._snapshot_index = 0
         self._failure: str | None = None
         self._closed = False
         self._trimmer = Trimmer(db, self.size_bytes, self._fail)
@@ -91,7 +90,7 @@ class LevelDbLog:
         self._snapshots.remove_newer(meta.index)
         self._remove_void(bounds.first)
         self._bounds = bounds
-        self._snapshot_index = meta.index
+        self._snapshots.recorded_index = meta.index
         # What a snapshot stands for is committed, whatever commit index happened to be written last.
         hard = hard._replace(commit=max(hard.commit, meta.index))
         return Loaded(hard, meta, entries, fresh=bounds.sequence == 0)
@@ -223,21 +222,28 @@ class LevelDbLog:
             if write.hard_state is not None:
                 batch.put(records.KEY_HARD, records.encode_hard(write.hard_state))
         self._write(batch, Bounds(first, last, bounds.sequence + 1))
-        self._snapshot_index = max([self._snapshot_index, *(w.snapshot.index for w in writes if w.snapshot)])
+        for write in writes:
+            if write.snapshot is not None:
+                self._snapshots.recorded_index = write.snapshot.index
         for start, stop in void:
             self._trimmer.add(start, stop)
 
     def compact(self, snapshot: SnapshotMeta, keep_from: int) -> None:
-        """Record the snapshot and the log's new beginning, synced; the `trim` thread deletes. Raises StorageError."""
+        """Record the snapshot and the log's new beginning, synced; the `trim` thread deletes. Raises StorageError.
+
+        A snapshot older than the recorded one changes nothing: the leader's came while it was being written.
+        """
         bounds = self._ready()
-        check_compaction(snapshot, keep_from, self._snapshot_index, bounds.last)
+        check_compaction(snapshot, keep_from, bounds.last)
+        if snapshot.index < self._snapshots.recorded_index:
+            return
         first = max(bounds.first, keep_from)
         batch = self._db.write_batch(transaction=True, sync=True)
         batch.put(records.KEY_SNAPSHOT, records.seal(records.encode_meta(snapshot)))
         # Synced, unlike the deletions: they may reach the disk in a later file of LevelDB's and must not come
         # without it.
         self._write(batch, Bounds(first, bounds.last, bounds.sequence + 1))
-        self._snapshot_index = snapshot.index
+        self._snapshots.recorded_index = snapshot.index
         self._trimmer.add(bounds.first, first)
 
     def _write(self, batch: Any, bounds: Bounds) -> None:

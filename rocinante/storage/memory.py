@@ -61,10 +61,12 @@ class MemoryLog:
             first, last = check_write(write, first, last)
 
     def compact(self, snapshot: SnapshotMeta, keep_from: int) -> None:
-        """Remember the snapshot, drop entries below `keep_from`."""
+        """Remember the snapshot, drop entries below `keep_from`. One older than the last changes nothing."""
         if self._closed:
             raise StorageError("the log is closed")
-        check_compaction(snapshot, keep_from, self._snapshot.index, self._first + len(self._entries) - 1)
+        check_compaction(snapshot, keep_from, self._first + len(self._entries) - 1)
+        if snapshot.index < self._snapshot.index:
+            return
         self._snapshot = snapshot
         drop = max(keep_from - self._first, 0)
         self._bytes -= sum(len(entry.data) for entry in self._entries[:drop])

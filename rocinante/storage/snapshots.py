@@ -158,6 +158,8 @@ class FileSnapshots:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.recorded_index = 0
+        """The snapshot that the log begins from; the log's thread sets it."""
 
     def remove_leftovers(self) -> None:
         """Delete what a crash left half-written. Raises OSError."""
@@ -222,9 +224,13 @@ class FileSnapshots:
             raise StorageError(f"damaged snapshot: the content of {path} does not have its digest")
 
     def prune(self, keep: int) -> None:
-        """Delete all but the newest `keep`. Raises StorageError."""
-        paths = [path for _, _, path in self._paths()]
-        self._remove(paths[: max(len(paths) - keep, 0)])
+        """Delete those that the log no longer begins from, but for the newest `keep` of all. Raises StorageError.
+
+        The one that the log has recorded, and those that it is about to, stay: a restart would not find its beginning.
+        """
+        paths = self._paths()
+        surplus = paths[: max(len(paths) - keep, 0)]
+        self._remove([path for index, _, path in surplus if index < self.recorded_index])
 
     def remove_newer(self, index: int) -> None:
         """Delete snapshots that the log does not know of: a crash came between the file and the log. Raises

@@ -213,6 +213,8 @@ def test_a_start_that_is_abandoned_after_the_open(tmp_path: Path, cleanup: bool)
     engine = open_leveldb(tmp_path / "data", ME, cleanup_on_failure=cleanup)
     engine.log.load()
     append(engine, 1, 1)
+    # The node keeps a file of its own there.
+    (tmp_path / "data" / "CATCHING-UP").write_bytes(b"")
     engine.abandon()
     assert (tmp_path / "data").exists() is not cleanup
 

@@ -123,9 +123,7 @@ def test_compaction_keeps_what_it_was_told_to(engine: Engine) -> None:
     assert span(again(engine).entries) == (81, 101)
 
 
-@pytest.mark.parametrize(
-    ("index", "keep_from"), [(101, 50), (80, 82), (80, 0), (40, 40)], ids=["beyond the log", "a gap", "0", "backwards"]
-)
+@pytest.mark.parametrize(("index", "keep_from"), [(101, 50), (80, 82), (80, 0)], ids=["beyond the log", "a gap", "0"])
 def test_a_compaction_that_loses_entries_is_refused(engine: Engine, index: int, keep_from: int) -> None:
     append(engine, 1, 100, commit=80)
     snapshot(engine, 50)
@@ -133,6 +131,18 @@ def test_a_compaction_that_loses_entries_is_refused(engine: Engine, index: int, 
     with pytest.raises(StorageError, match="cannot compact"):
         engine.log.compact(meta(index), keep_from)
     assert again(engine).snapshot.index == 50
+
+
+def test_a_compaction_that_was_overtaken_changes_nothing(engine: Engine) -> None:
+    """The leader's snapshot came while the node's own, older one was being written."""
+    append(engine, 1, 100, commit=80)
+    snapshot(engine, 120)
+    engine.log.persist([Write(HardState(1, 1, 120), snapshot=meta(120))])
+    engine.log.compact(meta(80), 60)
+    found = again(engine)
+    assert (found.snapshot, found.entries) == (meta(120), [])
+    append(engine, 121, 122)
+    assert span(again(engine).entries) == (121, 122)
 
 
 def test_a_closed_log_refuses(engine: Engine) -> None:

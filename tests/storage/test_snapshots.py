@@ -67,21 +67,41 @@ def test_a_wrong_digest_is_refused(engine: Engine) -> None:
 
 
 def test_pruning_keeps_the_newest(engine: Engine) -> None:
+    append(engine, 1, 2000)
     for index in (9, 100, 1000):
         snapshot(engine, index)
+        engine.log.compact(meta(index), 1)
+    engine.snapshots.prune(5)
+    assert len(engine.snapshots.list()) == 3
     engine.snapshots.prune(2)
     assert [found.meta.index for found in engine.snapshots.list()] == [100, 1000]
-    engine.snapshots.prune(5)
-    engine.snapshots.prune(0)
-    assert engine.snapshots.list() == []
+
+
+def test_pruning_keeps_what_a_restart_needs(tmp_path: Path) -> None:
+    """The disk thread is behind: it has recorded 20, will record 30, then 40."""
+    engine, _ = opened(tmp_path)
+    append(engine, 1, 50)
+    for index in (10, 20, 30, 40):
+        snapshot(engine, index)
+    engine.log.compact(meta(20), 21)
+    engine.snapshots.prune(1)
+    assert [found.meta.index for found in engine.snapshots.list()] == [20, 30, 40]
+    engine.log.compact(meta(30), 31)
+    engine.close()
+    engine, found = opened(tmp_path)
+    assert (found.snapshot, span(found.entries)) == (meta(30), (31, 50))
+    engine.close()
 
 
 def test_one_that_was_pruned_while_it_is_read_goes_on(tmp_path: Path) -> None:
     engine, _ = opened(tmp_path)
+    append(engine, 1, 9)
     written = snapshot(engine, 5, CONTENT)
     reader = engine.snapshots.read(written, 1000)
     first = next(reader)
-    engine.snapshots.prune(0)
+    snapshot(engine, 7)
+    engine.log.compact(meta(7), 8)
+    engine.snapshots.prune(1)
     assert first + b"".join(reader) == CONTENT
     with pytest.raises(StorageError, match="No such file"):
         next(engine.snapshots.read(written, 1000))
