@@ -93,7 +93,15 @@ class SaveRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class SaveResponse(_message.Message):
-    __slots__ = ("chunk",)
+    __slots__ = ("chunk", "index", "term", "total_bytes", "digest")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
-    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+    index: int
+    term: int
+    total_bytes: int
+    digest: bytes
+    def __init__(self, chunk: _Optional[bytes] = ..., index: _Optional[int] = ..., term: _Optional[int] = ..., total_bytes: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
