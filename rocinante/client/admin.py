@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 
 import grpc
 
@@ -14,7 +15,7 @@ from rocinante.errors import InvalidArgument, Unavailable
 from rocinante.limits import CLIENT_SAVE_TIMEOUT_S
 from rocinante.pb.v1 import admin_pb2
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "Backup"]
 
 
 class Admin:
@@ -59,22 +60,53 @@ class Admin:
         answer = self._connection.ask(admin.DIGEST, request, self._connection.only(endpoint), timeout_s)
         return StateDigest(answer.index, answer.digest, answer.revision)
 
-    def save(self, *, endpoint: str | None = None, timeout_s: float = CLIENT_SAVE_TIMEOUT_S) -> Iterator[bytes]:
-        """An online backup: the chunks of a snapshot file, taken now. Check it before you rely on it: `rocinante
-        snapshot save` does.
+    def save(self, *, endpoint: str | None = None, timeout_s: float = CLIENT_SAVE_TIMEOUT_S) -> Backup:
+        """An online backup: the whole state, taken now, to be iterated in chunks."""
+        return Backup(self._connection, self._connection.only(endpoint), timeout_s)
 
-        A stream that breaks raises Unavailable; nothing was changed, begin anew.
-        """
-        node = self._connection.only(endpoint)
-        try:
-            call = self._connection.transport.callable(node, admin.SAVE)(admin_pb2.SaveRequest(), timeout=timeout_s)
-            for answer in call:
+
+class Backup:
+    """The content of a snapshot in chunks, once. What the node says of it is filled in with the first chunk.
+
+    Iterating raises Unavailable when the stream breaks or what came is not what the node announced: begin anew.
+    """
+
+    def __init__(self, connection: Connection, node: str, timeout_s: float) -> None:
+        self._connection = connection
+        self._node = node
+        self._timeout_s = timeout_s
+        self.index = 0
+        """The log index after which the state was taken; 0: the node did not say."""
+        self.term = 0
+        self.total_bytes = 0
+        self.digest = b""
+        """BLAKE2b-256 of the content; empty: the node did not say."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        found, size = blake2b(digest_size=32), 0
+        for answer in self._answers():
+            if answer.digest:
+                self.index, self.term = answer.index, answer.term
+                self.total_bytes, self.digest = answer.total_bytes, answer.digest
+            if answer.chunk:
+                found.update(answer.chunk)
+                size += len(answer.chunk)
                 yield answer.chunk
+        if self.digest and (size, found.digest()) != (self.total_bytes, self.digest):
+            raise Unavailable(
+                f"{self._node}: the backup was damaged on its way: {size} bytes with digest {found.hexdigest()} came,"
+                f" {self.total_bytes} with {self.digest.hex()} were sent; save again"
+            )
+
+    def _answers(self) -> Iterator[admin_pb2.SaveResponse]:
+        try:
+            call = self._connection.transport.callable(self._node, admin.SAVE)
+            yield from call(admin_pb2.SaveRequest(), timeout=self._timeout_s)
         except grpc.RpcError as error:
             failed = self._connection.transport.failed(error, "Save")
-            raise _broken(failed, node) from None
+            raise _broken(failed, self._node) from None
         except Failed as failed:
-            raise _broken(failed, node) from None
+            raise _broken(failed, self._node) from None
 
 
 def _broken(failed: Failed, node: str) -> Exception:
