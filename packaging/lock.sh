@@ -12,5 +12,5 @@ compile=("$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 -
 "${compile[@]}" --output-file requirements.lock "$@"
 "${compile[@]}" --group dev --constraint requirements.lock --output-file requirements-dev.lock "$@"
 # A restriction to Linux on every line says nothing: there is no other platform here.
-sed -i "s/ ; sys_platform == 'linux' / /; s/ ; sys_platform == 'linux'\$//" requirements.lock requirements-dev.lock
+sed -i "s/ ; sys_platform == 'linux'//; s/ and sys_platform == 'linux'//" requirements.lock requirements-dev.lock
 .venv/bin/python -m tests.tools.check_lock

@@ -1,4 +1,4 @@
-"""Programs and libraries of the operating system that some tests need: `@requires("etcdctl", "h2load")`.
+"""Programs of the operating system that some tests need: `@requires("etcdctl", "h2load")`.
 
 `packaging/apt-test.txt` is the one list of them. Without a tool its tests are skipped, with the package to install
 as the reason; where `CI=true` is set they fail, so that a continuous integration that tests less than it claims is
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,7 +21,7 @@ LIST: Final = ROOT / "packaging" / "apt-test.txt"
 
 class Tool(NamedTuple):
     name: str
-    """A command, or `lib:` and the name of a shared library."""
+    """The command that proves it is there."""
     package: str
     only_on: str
     """The ID of the one distribution (os-release) that has it in a usable form; empty: all."""
@@ -56,7 +55,7 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def missing(name: str) -> str:
     """Empty when the tool is here, else why not and what to do."""
     tool = tools()[name]
-    if _present(name):
+    if shutil.which(name) is not None:
         return ""
     if tool.only_on and _distribution() != tool.only_on:
         return f"{name} is missing (only {tool.only_on} has a usable package of it)"
@@ -67,14 +66,6 @@ def must_be_here(name: str) -> bool:
     """Whether a missing tool is a failure and not a reason to skip."""
     only_on = tools()[name].only_on
     return in_ci() and (not only_on or _distribution() == only_on)
-
-
-def _present(name: str) -> bool:
-    kind, _, library = name.partition(":")
-    if kind == "lib" and library:
-        listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-        return library in listing
-    return shutil.which(name) is not None
 
 
 @cache
