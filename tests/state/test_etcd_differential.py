@@ -1,4 +1,5 @@
-"""The same seeded requests to a real etcd and to the state machine: every answer, field by field, and every error must be the same.
+"""The same seeded requests to a real etcd and to the state machine: every answer, field by field, and every error must
+be the same.
 
 Skipped where there is no etcd (Debian's package `etcd-server`). A failure names the seed and the number of the request.
 """
@@ -6,26 +7,31 @@ Skipped where there is no etcd (Debian's package `etcd-server`). A failure names
 from __future__ import annotations
 
 import random
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from rocinante.errors import RocinanteError
 from rocinante.pb.etcd import kv_pb2, rpc_pb2
 from rocinante.state.command import Kind
 from rocinante.state.kv import txn_is_readonly
 from tests.state.harness import Driver
+from tests.support.ports import free_ports
+from tests.support.tools import requires
 
-ETCD = shutil.which("etcd")
-pytestmark = pytest.mark.skipif(ETCD is None, reason="no etcd here")
+pytestmark = requires("etcd")
 
 KEYS = [b"a", b"aa", b"ab", b"b", b"b\0", b"c", b"d", b"dd", b"e", b"\xff", b"\0"]
 ENDS = [b"", b"", b"\0", b"b", b"c", b"dz", b"f", b"\xff\xff", b"a"]
+_R, _C = rpc_pb2.RangeRequest, rpc_pb2.Compare
+ORDERS = [_R.NONE, _R.NONE, _R.ASCEND, _R.DESCEND]
+TARGETS = [_R.KEY, _R.KEY, _R.VERSION, _R.CREATE, _R.MOD, _R.VALUE]
+COMPARED = [_C.VERSION, _C.CREATE, _C.MOD, _C.VALUE, _C.LEASE]
+RESULTS = [_C.EQUAL, _C.GREATER, _C.LESS, _C.NOT_EQUAL]
 VALUES = [b"", b"1", b"2", b"long value " * 5]
 
 Request = (
@@ -35,7 +41,7 @@ Request = (
     | rpc_pb2.TxnRequest
     | rpc_pb2.CompactionRequest
 )
-METHODS = {
+METHODS: dict[type[Message], tuple[str, type[Message], Kind | None]] = {
     rpc_pb2.RangeRequest: ("Range", rpc_pb2.RangeResponse, None),
     rpc_pb2.PutRequest: ("Put", rpc_pb2.PutResponse, Kind.KV_PUT),
     rpc_pb2.DeleteRangeRequest: ("DeleteRange", rpc_pb2.DeleteRangeResponse, Kind.KV_DELETE),
@@ -44,20 +50,12 @@ METHODS = {
 }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Etcd:
     """One etcd process with an empty store, and raw gRPC to it with our messages."""
 
     def __init__(self, directory: Path) -> None:
-        assert ETCD is not None
-        client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-        arguments = [ETCD, "--data-dir", str(directory / "etcd"), "--name", "one", "--initial-cluster", f"one={peer}"]
+        client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+        arguments = ["etcd", "--data-dir", str(directory / "etcd"), "--name", "one", "--initial-cluster", f"one={peer}"]
         arguments += ["--listen-client-urls", client, "--advertise-client-urls", client]
         arguments += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         self._log = (directory / "etcd.log").open("wb")
@@ -138,8 +136,8 @@ class Requests:
         some = self._random
         request = rpc_pb2.RangeRequest(key=self.key(), range_end=some.choice(ENDS), revision=self.past())
         request.limit = some.choice([0, 0, 0, 1, 2, 5, -1])
-        request.sort_order = some.choice([0, 0, 1, 2])
-        request.sort_target = some.choice([0, 0, 1, 2, 3, 4])
+        request.sort_order = some.choice(ORDERS)
+        request.sort_target = some.choice(TARGETS)
         request.keys_only = some.random() < 0.2
         request.count_only = some.random() < 0.1
         request.serializable = some.random() < 0.5
@@ -167,7 +165,7 @@ class Requests:
 
     def compare(self) -> rpc_pb2.Compare:
         some = self._random
-        request = rpc_pb2.Compare(key=self.key(), target=some.choice(range(5)), result=some.choice(range(4)))
+        request = rpc_pb2.Compare(key=self.key(), target=some.choice(COMPARED), result=some.choice(RESULTS))
         if some.random() < 0.3:
             request.range_end = some.choice(ENDS)
         match request.target:
@@ -289,8 +287,8 @@ CORNERS: dict[str, Request] = {
 
 def test_corners_get_the_answers_of_etcd(etcd: Etcd) -> None:
     driver = Driver()
-    for request in (rpc_pb2.PutRequest(key=b"a", value=b"1"), rpc_pb2.PutRequest(key=b"b", value=b"2")):
-        assert ours(driver, request) == etcd.call(request)
+    for put in (rpc_pb2.PutRequest(key=b"a", value=b"1"), rpc_pb2.PutRequest(key=b"b", value=b"2")):
+        assert ours(driver, put) == etcd.call(put)
     everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0")
     for name, request in CORNERS.items():
         assert (name, ours(driver, request)) == (name, etcd.call(request))

@@ -96,8 +96,8 @@ def _check_operations(request: rpc_pb2.TxnRequest, operations_max: int, depth_ma
 class _Intervals:
     """A set of half-open key intervals.
 
-    An end that is not behind its start makes an empty one, and so does a NUL byte: etcd's interval tree takes it literally.
-    So etcd lets a transaction delete "from this key on" and put such a key.
+    An end that is not behind its start makes an empty one, and so does a NUL byte: etcd's interval tree takes it
+    literally. So etcd lets a transaction delete "from this key on" and put such a key.
     """
 
     def __init__(self) -> None:
