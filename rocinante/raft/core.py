@@ -55,7 +55,15 @@ _ANSWERS = frozenset(
 class Raft(Server):
     """One node. Boots not ready, with what its disk holds."""
 
-    __slots__ = ("_changes_due", "_handed_vote", "_number", "_persisted_number", "_states")
+    __slots__ = (
+        "_changes_due",
+        "_commit_age",
+        "_handed_commit",
+        "_handed_vote",
+        "_number",
+        "_persisted_number",
+        "_states",
+    )
 
     def __init__(
         self,
@@ -84,6 +92,8 @@ class Raft(Server):
         self._number = self._persisted_number = 0
         self._states: deque[tuple[int, HardState]] = deque()
         self._handed_vote = (hard_state.term, hard_state.vote)
+        self._handed_commit = hard_state.commit
+        self._commit_age = 0
         self._changes_due: deque[int] = deque()
         for index in log.config_indexes:
             if snapshot.index < index <= log.applied:
@@ -167,6 +177,9 @@ class Raft(Server):
     # --- in -----------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
+        """Time passes. A commit index that moved is written by itself after an election timeout without a write."""
+        if self.behaviour.listening and self.log.commit > self._handed_commit:
+            self._commit_age += 1
         self.behaviour.tick()
 
     def step(self, message: Message) -> None:
@@ -271,8 +284,12 @@ class Raft(Server):
             or (log.has_committed and log.applying_bytes < self.options.max_applying_bytes)
             or self.reads_done
             or self.reads_failed
-            or self._handed_vote != (self.term, self.vote)
+            or self._must_write_state
         )
+
+    @property
+    def _must_write_state(self) -> bool:
+        return self._handed_vote != (self.term, self.vote) or self._commit_age >= self.options.election_ticks
 
     def ready(self) -> Ready:
         """All that there is to do now. It counts as handed out; the next Ready goes on from here."""
@@ -280,9 +297,11 @@ class Raft(Server):
         self._number = number = self._number + 1
         snapshot, entries = self.log.take_unhanded(number)
         hard_state = None
-        if entries or snapshot is not None or self._handed_vote != (self.term, self.vote):
+        if entries or snapshot is not None or self._must_write_state:
             hard_state = HardState(self.term, self.vote, self.log.commit)
             self._handed_vote = (self.term, self.vote)
+            self._handed_commit = self.log.commit
+            self._commit_age = 0
             self._states.append((number, hard_state))
         committed = self.log.take_committed(self.options.max_committed_bytes, self.options.max_applying_bytes)
         if committed:

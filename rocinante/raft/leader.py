@@ -293,8 +293,8 @@ class Leader(Behaviour):
         if asked:
             reads.start_round(self.server.log.commit)
         if asked or self.heartbeat_due:
+            self.replication.broadcast_heartbeat(reads.current, timer=self.heartbeat_due)
             self.heartbeat_due = False
-            self.replication.broadcast_heartbeat(reads.current)
             if asked:
                 self._answer_reads()  # a quorum of one is complete already
         if self.replication.due:

@@ -5,8 +5,8 @@ section 10.2.1 for the pipeline):
 
 PROBE      where the logs agree is not known: one append with entries at a time, then wait for an answer.
 REPLICATE  it is known: appends follow each other optimistically (`next` runs ahead of `match`) inside a window that is
-           bounded by count and by bytes. When it is full the peer is *paused*; each answer to a heartbeat lets one
-           empty append through, so that lost appends are noticed.
+           bounded by count and by bytes. When it is full the peer is *paused*. An answer to a heartbeat of the timer
+           lets one empty append through if nothing else was answered meanwhile, so that lost appends are noticed.
 SNAPSHOT   the entries it needs are compacted: nothing is sent until the snapshot is answered or reported.
 """
 
@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
+from typing import Final
+
+NO_NUDGE: Final = -1
 
 
 class ProgressState(StrEnum):
@@ -64,6 +67,7 @@ class Progress:
         "inflights",
         "match",
         "next",
+        "nudge_match",
         "pending_snapshot",
         "recent_active",
         "sent_commit",
@@ -86,6 +90,8 @@ class Progress:
         """The greatest commit index that the peer was told of."""
         self.wants_append = False
         """Whether the next flush sends an append even if it carries nothing."""
+        self.nudge_match = NO_NUDGE
+        """`match` when the timer's last heartbeat left, until that is answered; else `NO_NUDGE`."""
 
     @property
     def paused(self) -> bool:

@@ -10,7 +10,7 @@ the leader's own term are committed by counting (paper, section 5.4.2, figure 8)
 
 from __future__ import annotations
 
-from .progress import Inflights, Progress, ProgressState
+from .progress import NO_NUDGE, Inflights, Progress, ProgressState
 from .quorum import Vote, joint_commit, joint_vote
 from .server import Server
 from .types import Config, Entry, Message, MessageType
@@ -100,12 +100,17 @@ class Replication:
         server.outbox.append(Message(MessageType.SNAPSHOT, peer.id, server.id, server.term, snapshot=snapshot))
         return True
 
-    def broadcast_heartbeat(self, context: int) -> None:
-        """A heartbeat to every peer. Its commit index is one that the peer is known to hold (`match`)."""
+    def broadcast_heartbeat(self, context: int, *, timer: bool) -> None:
+        """A heartbeat to every peer. Its commit index is one that the peer is known to hold (`match`).
+
+        `timer`: it was due anyway, and is not only a round of reads: its answer is a reason to look for lost appends.
+        """
         server = self.server
         for peer in self.peers.values():
             commit = min(peer.match, server.log.commit)
             peer.sent_commit = max(peer.sent_commit, commit)
+            if timer:
+                peer.nudge_match = peer.match
             server.outbox.append(
                 Message(MessageType.HEARTBEAT, peer.id, server.id, server.term, commit=commit, context=context)
             )
@@ -146,10 +151,14 @@ class Replication:
         return index > log.commit and self.maybe_commit()
 
     def on_heartbeat_answer(self, peer: Progress) -> None:
+        """The peer lives. If no append was answered since the timer's heartbeat left, the last ones may be lost."""
         peer.recent_active = True
-        peer.held = False
-        if peer.match < self.server.log.last_index or peer.state is _PROBE:
-            self.want(peer)
+        suspect = peer.nudge_match == peer.match or (peer.state is _PROBE and peer.nudge_match != NO_NUDGE)
+        peer.nudge_match = NO_NUDGE
+        if suspect:
+            peer.held = False
+            if peer.match < self.server.log.last_index or peer.state is _PROBE:
+                self.want(peer)
 
     # --- counting -----------------------------------------------------------------------------------------------
 

@@ -183,8 +183,9 @@ class Ready:
        the `committed` of later Readys.
     5. Answer `reads` (each once its `index` is applied) and refuse `failed_reads`.
 
-    Several Readys may be in flight; each is persisted in the order of `number`. A commit index that moves is never by
-    itself a reason to write (figure 2: commitIndex is volatile); it rides along with the next `hard_state`.
+    Several Readys may be in flight; each is persisted in the order of `number`. A commit index that moves is not
+    by itself a reason to write (figure 2: commitIndex is volatile): it rides along with the next `hard_state`. Where
+    nothing else is written it gets one of its own, at most once in an election timeout, so that a restart replays most.
     """
 
     number: int
