@@ -278,7 +278,12 @@ def document(
     arguments: argparse.Namespace,
 ) -> dict[str, object]:
     return {
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+            "load_average": os.getloadavg()[0],
+        },
         "rocinante": __version__,
         "value_bytes": arguments.value_bytes,
         "rounds": arguments.rounds,
@@ -353,6 +358,7 @@ def main() -> int:
         for bench in benches:
             stack.callback(bench.close)
             bench.first_calls()
+        console.print(f"load average of this machine: {os.getloadavg()[0]:.1f}", highlight=False)
         idle = {bench.system.name: bench.idle_cpu_percent() for bench in benches}
         for name, percent in idle.items():
             console.print(f"{name}: {percent:.0f} % of a core while idle", highlight=False)
