@@ -44,7 +44,6 @@ PEER_HEARTBEAT_QUEUE_MESSAGES_MAX: Final = 256
 PEER_REDIAL_MS_MAX: Final = 200
 """Wait before the next dial, jittered down to half."""
 PEER_DIAL_TIMEOUT_S: Final = 2.0
-PEER_TAKE_TIMEOUT_S: Final = 1.0
 PEER_KEEPALIVE_MS: Final = 5_000
 PEER_KEEPALIVE_TIMEOUT_MS: Final = 5_000
 PEER_FRESH_MS: Final = 3_000
@@ -205,6 +204,9 @@ GRPC_CLIENT_PING_INTERVAL_MS_MIN: Final = 1_000
 GRPC_START_TIMEOUT_S: Final = 10.0
 GRPC_WORKERS_MAX: Final = 2
 """Threads for what would hold up the event loop: large answers and batches, and backups."""
+GATHER_IDLE_TURNS: Final = 10
+"""Turns of the event loop without a new request, after which what was gathered goes to the node."""
+GATHER_REQUESTS_MAX: Final = 256
 RANGE_INLINE_KEYS_MAX: Final = 64
 """A range limited to so many keys is answered on the event loop; others on a worker."""
 WATCHES_PER_STREAM_MAX: Final = 1024
@@ -230,6 +232,16 @@ LOG_LINES_MAX: Final = 1_000
 LOG_LINES_DEFAULT: Final = 20
 
 # --- node: driver
+GROUP_ENTRIES: Final = 2
+"""With this many entries on their way to the quorum, further proposals gather for the next one (group commit) …"""
+GROUP_BYTES: Final = 256 * KIB
+"""… until there are this many bytes of them."""
+GROUP_FORWARDS: Final = 2
+"""The same for what a follower forwards …"""
+GROUP_READ_ROUNDS: Final = 2
+"""… and for ReadIndex rounds."""
+APPLY_INLINE_BYTES: Final = 16 * KIB
+"""Up to so much is applied by the driver itself when the apply thread is idle: two thread switches less."""
 DRIVER_SWEEP_MS: Final = 50
 """How often the driver looks for requests whose time is up."""
 DRIVER_TICKS_MAX: Final = 50
@@ -297,9 +309,8 @@ SNIFF_RING_BYTES: Final = 16 * MIB
 """The kernel's buffer of one interface; what does not fit is dropped and counted."""
 SNIFF_READ_PACKETS_MAX: Final = 2_048
 """Packets that are handled before the clock is looked at again."""
-SNIFF_FILE_QUEUE_CHUNKS_MAX: Final = 16
-"""Chunks of so many packets that the reader of a file is ahead."""
-SNIFF_PUMP_BYTES: Final = 64 * KIB
+SNIFF_READ_BYTES: Final = 256 * KIB
+"""Bytes of a file that are handled before the clock is looked at again."""
 SNIFF_FRAGMENTS_MAX: Final = 1_024
 """Fragmented datagrams whose flow is remembered for their later fragments."""
 SNIFF_BATCH_RECORDS_MAX: Final = 4_096

@@ -29,11 +29,15 @@ class FutureBridge:
         """The same outcome as a future of the loop. To give up waiting does not take back what was asked of the
         node."""
         waiter: asyncio.Future[T] = self._loop.create_future()
+        self.attach(waiter, future)
+        return waiter
+
+    def attach(self, waiter: asyncio.Future[T], future: Future[T]) -> None:
+        """Give `waiter` the outcome of `future`."""
         if future.done():
             _settle(waiter, future)
         else:
             future.add_done_callback(partial(self._completed, waiter))
-        return waiter
 
     def _completed(self, waiter: asyncio.Future[Any], future: Future[Any]) -> None:
         self._done.append((waiter, future))

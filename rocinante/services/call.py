@@ -24,6 +24,7 @@ from rocinante import limits
 from rocinante.errors import Code, InvalidArgument, OutcomeUnknown, RocinanteError, Unavailable
 from rocinante.ports import NodePort, Outcome, ReadPoint, SessionRef
 from rocinante.services.bridge import FutureBridge
+from rocinante.services.gather import Gatherer
 from rocinante.services.leader import LeaderView
 from rocinante.services.metrics import CallMetrics
 from rocinante.services.status import INTERNAL_TEXT, grpc_status
@@ -65,14 +66,16 @@ class Call:
         calls = self._calls
         if session is None:
             session = session_of(self.context.invocation_metadata())
-        future = calls.node.propose(kind, body, session=session, timeout_s=self.timeout_s())
-        return await calls.bridge.wait(future)
+        timeout_s = self.timeout_s()
+        return await calls.gatherer.ask(lambda: calls.node.propose(kind, body, session=session, timeout_s=timeout_s))
 
     async def read(self, *, linearizable: bool) -> ReadPoint:
         """Wait until the state may be read."""
         calls = self._calls
-        future = calls.node.read(linearizable=linearizable, timeout_s=self.timeout_s())
-        return await calls.bridge.wait(future)
+        timeout_s = self.timeout_s()
+        if not linearizable:
+            return await calls.bridge.wait(calls.node.read(linearizable=False, timeout_s=timeout_s))
+        return await calls.gatherer.ask(lambda: calls.node.read(linearizable=True, timeout_s=timeout_s))
 
     async def wait(self, future: Future[T]) -> T:
         """For what the node does without a time limit of its own: gives up at the client's deadline (bounded)."""
@@ -126,9 +129,12 @@ def _number(found: dict[str, str], key: str, base: int) -> int:
 class Calls:
     """Makes gRPC's method handlers out of ours. One per server, used on its event loop."""
 
-    def __init__(self, node: NodePort, bridge: FutureBridge, leader: LeaderView, metrics: CallMetrics) -> None:
+    def __init__(
+        self, node: NodePort, bridge: FutureBridge, gatherer: Gatherer, leader: LeaderView, metrics: CallMetrics
+    ) -> None:
         self.node = node
         self.bridge = bridge
+        self.gatherer = gatherer
         self.leader = leader
         self.metrics = metrics
         self._workers = ThreadPoolExecutor(max_workers=limits.GRPC_WORKERS_MAX, thread_name_prefix="grpc-worker")

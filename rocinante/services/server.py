@@ -32,6 +32,7 @@ from rocinante.services.call import Calls, Handlers
 from rocinante.services.cluster import ClusterService
 from rocinante.services.flow import FlowService
 from rocinante.services.flow_watch import FlowWatchService
+from rocinante.services.gather import Gatherer
 from rocinante.services.kv import KvService
 from rocinante.services.leader import LeaderView
 from rocinante.services.metrics import CallMetrics
@@ -110,6 +111,7 @@ class GrpcServer:
         extra_handlers: Sequence[Any] = (),
         options: ServerOptions = (),
         concurrent_rpcs_max: int = limits.GRPC_CONCURRENT_RPCS_MAX,
+        thread_name: str = "grpc",
     ) -> None:
         """`port` 0 takes a free one. `extra_handlers` are gRPC generic handlers of coroutines; `options` are
         channel arguments that win over the default."""
@@ -119,6 +121,7 @@ class GrpcServer:
         self._extra = tuple(extra_handlers)
         self._options = list({**dict(default_options()), **dict(options)}.items())
         self._concurrent_rpcs_max = concurrent_rpcs_max
+        self._thread_name = thread_name
         self._metrics = CallMetrics()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,7 +142,7 @@ class GrpcServer:
         be had."""
         _check_bindable(self.host, self.port)
         started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="grpc", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(started,), name=self._thread_name, daemon=True)
         self._thread.start()
         try:
             started.result(limits.GRPC_START_TIMEOUT_S)
@@ -199,7 +202,8 @@ class GrpcServer:
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> Any:
         leader = LeaderView(self._node, loop.time)
-        calls = Calls(self._node, FutureBridge(loop), leader, self._metrics)
+        bridge = FutureBridge(loop)
+        calls = Calls(self._node, bridge, Gatherer(loop, bridge), leader, self._metrics)
         own: Handlers = {}
         for service in (KvService, WatchService, FlowService, FlowWatchService, ClusterService, AdminService):
             own.update(service(calls).handlers())
