@@ -1,4 +1,4 @@
-"""Where packets come from: live interfaces (here) and capture files (`pcapfile.py`), both through libpcap.
+"""Where packets come from: live interfaces (here, through libpcap) and capture files (`pcapfile.py`).
 
 libpcap comes with the package cypcap: packet sockets with a ring that the kernel fills, BPF filters in the kernel,
 and on Linux the second sight of each packet on the loopback interface left out. It runs in immediate mode
@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from rocinante.agents.errors import AgentError
 from rocinante.agents.packet import Decoder, Malformed, Packet, decoder
+from rocinante.agents.pcapformat import Frame
 from rocinante.errors import EXIT_USAGE
 from rocinante.flows import format_address
 from rocinante.limits import SNIFF_KERNEL_ENDPOINTS_MAX, SNIFF_READ_PACKETS_MAX, SNIFF_RING_BYTES
@@ -31,6 +32,8 @@ Sink = Callable[[Packet, int], None]
 Endpoint = tuple[bytes, int]
 
 _ETHERNET: Final = 1
+_DLT: Final = {101: 12}
+"""Numbers of link types in files that libpcap calls otherwise on Linux (pcap/dlt.h): RAW."""
 _NETMASK_UNKNOWN: Final = 0xFFFF_FFFF
 
 
@@ -68,14 +71,30 @@ def require_libpcap() -> Any:
     return cypcap
 
 
-def check_filter(expression: str) -> None:
-    """Raise AgentError with libpcap's message, and the exit status of wrong use, unless this is a filter."""
-    pcap = require_libpcap()
-    handle = pcap.open_dead(pcap.DatalinkType(_ETHERNET), 65_535)
+class Program:
+    """A compiled filter for packets that libpcap did not read."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def matches(self, frame: Frame) -> bool:
+        header = cypcap.Pkthdr(ts=frame.time_ms / 1_000, caplen=len(frame.data), len=frame.wire_bytes)
+        return bool(self._compiled.offline_filter(header, frame.data))
+
+
+def compile_filter(expression: str, link_type: int) -> Program:
+    """The expression for packets of a link type. Raises AgentError with libpcap's message and the exit status of wrong
+    use."""
+    handle = require_libpcap().open_dead(_DLT.get(link_type, link_type), 65_535)
     try:
-        _compile(handle, expression)
+        return Program(_compile(handle, expression))
     finally:
         handle.close()
+
+
+def check_filter(expression: str) -> None:
+    """Raise AgentError unless this is a filter (of an Ethernet; another link type may know less)."""
+    compile_filter(expression, _ETHERNET)
 
 
 def _compile(handle: Any, expression: str) -> Any:

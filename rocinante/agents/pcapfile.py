@@ -1,77 +1,88 @@
-"""Packets of a pcap or pcapng file, of standard input, or of a file that still grows.
-
-libpcap reads the format, in a thread of its own (`capture-file`), because reading a pipe blocks. Standard input and
-a file that is followed reach libpcap through a pipe that a second thread (`capture-pump`) fills: so the capture can
-be ended while there is nothing to read, and a file's end need not be the end.
-"""
+"""Packets of a pcap or pcapng file, of standard input, or of a file that still grows. No threads: what has come is
+read, and a pipe is waited for with `select`."""
 
 from __future__ import annotations
 
 import os
-import queue
 import select
-import sys
-import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from rocinante.agents.capture import Endpoint, Sink, check_filter, require_libpcap
+from rocinante.agents.capture import Endpoint, Sink, check_filter, compile_filter
 from rocinante.agents.errors import AgentError
-from rocinante.agents.packet import Malformed, Packet, decoder
+from rocinante.agents.packet import Decoder, Malformed, decoder
+from rocinante.agents.pcapformat import CaptureReader, FormatError, Frame
 from rocinante.errors import EXIT_USAGE
-from rocinante.limits import (
-    SNIFF_FILE_QUEUE_CHUNKS_MAX,
-    SNIFF_FOLLOW_INTERVAL_S,
-    SNIFF_PUMP_BYTES,
-    SNIFF_READ_PACKETS_MAX,
-)
+from rocinante.limits import SNIFF_FOLLOW_INTERVAL_S, SNIFF_READ_BYTES
 
 STDIN: Final = "-"
-
-Chunk = list[tuple[Packet, int]]
-_CLOSE_WAIT_S: Final = 2.0
+_STDIN: Final = 0
 
 
 class FileCapture:
     """A capture file as a source (`capture.Source`)."""
 
+    malformed: int
+
     def __init__(self, name: str, *, expression: str = "", follow: bool = False) -> None:
-        """`name`: a path, or `-` for standard input. Raises AgentError when it cannot be opened or the filter is
-        wrong; what is wrong inside is raised by `read`."""
-        self._pcap = require_libpcap()
+        """`name`: a path, or `-` for standard input. Raises AgentError when it cannot be opened or the filter is wrong;
+        what is wrong inside is raised by `read`."""
         if expression:
             check_filter(expression)
         self.malformed = 0
         self._title = "standard input" if name == STDIN else name
         self._expression = expression
-        self._chunks: queue.Queue[tuple[Chunk, int] | AgentError | None] = queue.Queue(SNIFF_FILE_QUEUE_CHUNKS_MAX)
-        self._stop = threading.Event()
+        self._follow = follow and name != STDIN
+        self._reader = CaptureReader()
+        self._decoders: dict[int, tuple[Decoder, Any]] = {}
         self._ended = False
-        self._pump: _Pump | None = None
-        path = name
-        if name == STDIN or follow:
-            self._pump = _Pump(sys.stdin.fileno() if name == STDIN else _open(name), follow=follow and name != STDIN)
-            path = f"/dev/fd/{self._pump.reading_end}"
-        else:
-            os.close(_open(name))
-        self._thread = threading.Thread(target=self._run, args=(path,), name="capture-file", daemon=True)
-        self._thread.start()
+        self._packets = 0
+        self._file = os.dup(_STDIN) if name == STDIN else _open(name)
 
     def read(self, sink: Sink, timeout_s: float) -> int:
+        if not select.select([self._file], [], [], timeout_s)[0]:
+            return 0
+        count = 0
+        data = os.read(self._file, SNIFF_READ_BYTES)
         try:
-            chunk = self._chunks.get(timeout=timeout_s)
-        except queue.Empty:
-            return 0
-        if chunk is None:
-            self._ended = True
-            return 0
-        if isinstance(chunk, AgentError):
-            raise chunk
-        packets, count = chunk
-        for packet, time_ms in packets:
-            sink(packet, time_ms)
+            for frame in self._reader.feed(data):
+                count += 1
+                self._packets += 1
+                self._give(frame, sink)
+            if not data:
+                self._at_end(timeout_s)
+        except FormatError as error:
+            raise AgentError(f"--pcap {self._title}: {error}, after {self._packets} packets") from error
         return count
+
+    def _at_end(self, timeout_s: float) -> None:
+        if self._follow:
+            time.sleep(min(timeout_s, SNIFF_FOLLOW_INTERVAL_S))  # a file announces nothing that select could wait for
+            return
+        self._ended = True
+        self._reader.end()
+
+    def _give(self, frame: Frame, sink: Sink) -> None:
+        decode, program = self._decoders.get(frame.link_type) or self._link(frame.link_type)
+        if program is not None and not program.matches(frame):
+            return
+        try:
+            packet = decode(frame.data, frame.wire_bytes)
+        except Malformed:
+            self.malformed += 1
+            return
+        if packet is not None:
+            sink(packet, frame.time_ms)
+
+    def _link(self, link_type: int) -> tuple[Decoder, Any]:
+        try:
+            found = decoder(link_type), compile_filter(self._expression, link_type) if self._expression else None
+        except ValueError as error:
+            raise AgentError(f"--pcap {self._title}: {error}") from error
+        self._decoders[link_type] = found
+        return found
 
     @property
     def ended(self) -> bool:
@@ -84,112 +95,7 @@ class FileCapture:
         return 0
 
     def close(self) -> None:
-        self._stop.set()
-        if self._pump is not None:
-            self._pump.close()
-        while self._thread.is_alive():  # it may wait for room in the queue
-            try:
-                self._chunks.get(timeout=SNIFF_FOLLOW_INTERVAL_S)
-            except queue.Empty:
-                self._thread.join(_CLOSE_WAIT_S)
-                break
-
-    def _run(self, path: str) -> None:
-        """The thread `capture-file`."""
-        count = 0
-        try:
-            handle = self._pcap.open_offline(path)
-        except self._pcap.Error as error:
-            self._fail(f"--pcap {self._title}: not a readable pcap or pcapng file: {error.msg}")
-            return
-        try:
-            link_type = int(handle.datalink())
-            decode = decoder(link_type)
-            if self._expression:
-                handle.setfilter(handle.compile(self._expression, True, self._pcap.NETMASK_UNKNOWN))
-            packets: Chunk = []
-            seen = 0
-            for header, data in handle:
-                if self._stop.is_set():
-                    return
-                if header is None:
-                    continue
-                count += 1
-                seen += 1
-                try:
-                    packet = decode(data, header.len)
-                except Malformed:
-                    self.malformed += 1
-                else:
-                    if packet is not None:
-                        packets.append((packet, int(header.ts * 1_000)))
-                if seen >= SNIFF_READ_PACKETS_MAX or (self._pump is not None and self._chunks.empty()):
-                    self._chunks.put((packets, seen))
-                    packets, seen = [], 0
-            self._chunks.put((packets, seen))
-            self._chunks.put(None)
-        except self._pcap.Error as error:
-            self._chunks.put((packets, seen))
-            self._fail(f"--pcap {self._title}: packet {count + 1}: {error.msg}")
-        except ValueError as error:
-            self._fail(f"--pcap {self._title}: file header: {error}")
-        finally:
-            handle.close()
-
-    def _fail(self, message: str) -> None:
-        self._chunks.put(AgentError(message))
-
-
-class _Pump:
-    """Copies a descriptor into a pipe until it ends, or is closed; a file that is followed never ends."""
-
-    def __init__(self, source: int, *, follow: bool) -> None:
-        self._source = source
-        self._follow = follow
-        self._stop = threading.Event()
-        self.reading_end, self._writing_end = os.pipe()
-        self._wake_reader, self._wake_writer = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="capture-pump", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """May be repeated."""
-        if self._stop.is_set():
-            return
-        self._stop.set()
-        os.write(self._wake_writer, b"x")
-        # Should the other side have stopped reading, the pump waits for room in the pipe: make some.
-        while self._thread.is_alive():
-            ready, _, _ = select.select([self.reading_end], [], [], SNIFF_FOLLOW_INTERVAL_S)
-            if ready and not os.read(self.reading_end, SNIFF_PUMP_BYTES):
-                break
-        self._thread.join(_CLOSE_WAIT_S)
-        for descriptor in (self.reading_end, self._wake_reader, self._wake_writer):
-            os.close(descriptor)
-        if self._source != sys.stdin.fileno():
-            os.close(self._source)
-
-    def _run(self) -> None:
-        """The thread `capture-pump`."""
-        try:
-            while not self._stop.is_set():
-                select.select([self._source, self._wake_reader], [], [])
-                if self._stop.is_set():
-                    return
-                data = os.read(self._source, SNIFF_PUMP_BYTES)
-                if data:
-                    self._write(data)
-                elif not self._follow:
-                    return
-                else:
-                    self._stop.wait(SNIFF_FOLLOW_INTERVAL_S)
-        finally:
-            os.close(self._writing_end)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view and not self._stop.is_set():
-            view = view[os.write(self._writing_end, view) :]
+        os.close(self._file)
 
 
 def _open(name: str) -> int:

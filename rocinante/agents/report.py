@@ -42,13 +42,9 @@ class Figures:
                 text += f" · {value:,} {name}"
         return text
 
-    def summary(self) -> str:
-        """All of it, for the end; `name=value` so that a program can read it."""
-        return " ".join(
-            f"{field.name}={getattr(self, field.name)}"
-            for field in fields(self)
-            if field.name not in ("lag_s", "write_s")
-        )
+    def totals(self) -> dict[str, int]:
+        """What is true of the whole run, for its end."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if not field.name.endswith("_s")}
 
 
 class Report:
@@ -96,5 +92,6 @@ class Report:
         """Leave the terminal as it was, with the totals."""
         if self._live:
             self._live.stop()
+            self._live = None
         if figures is not None:
-            self.say(f"done: {figures.summary()}")
+            self.say("done: " + ", ".join(f"{value:,} {name}" for name, value in figures.totals().items()))

@@ -22,7 +22,7 @@ from rocinante.limits import (
     SNIFF_BATCH_RECORDS_MAX,
     SNIFF_FINAL_FLUSH_S,
     SNIFF_MEMBERS_INTERVAL_S,
-    SNIFF_WRITE_TIMEOUT_S,
+    SNIFF_RETRY_PAUSE_S,
 )
 
 _EXPIRE_INTERVAL_S = 0.5
@@ -31,11 +31,12 @@ _EXPIRE_INTERVAL_S = 0.5
 class ClusterSink:
     """The cluster as the writer sees it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, timeout_s: float) -> None:
         self._client = client
+        self._timeout_s = timeout_s
 
     def put(self, records: Sequence[FlowRecord]) -> None:
-        self._client.flows.put(records, timeout_s=SNIFF_WRITE_TIMEOUT_S)
+        self._client.flows.put(records, timeout_s=self._timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,13 @@ class Sniffer:
         self._options = options
         self._endpoints = endpoints
         self._known: tuple[str, ...] = ()
-        self._stopping = False
+        self._stopping = self._draining = self._abandoned = False
         self._behind_since: float | None = None
 
     def stop(self) -> None:
-        """End the capture, write what is waiting, return from `run`. For signal handlers."""
+        """End the capture, write what is waiting, return from `run`; while it is writing that: give it up. For signal
+        handlers."""
+        self._abandoned = self._draining
         self._stopping = True
 
     def run(self) -> int:
@@ -91,7 +94,7 @@ class Sniffer:
         return Figures(
             packets=counters.packets,
             flows=len(self._tracker),
-            waiting=self._tracker.waiting,
+            waiting=self._tracker.waiting + self._writer.outstanding,
             records=written.records,
             batches=written.batches,
             dropped=self._source.dropped(),
@@ -148,16 +151,17 @@ class Sniffer:
     def _drain(self) -> bool:
         """Write all that is waiting; whether it was all. A live capture that is told to stop has a bounded time for
         it in all, a file has it anew with each batch that is written."""
+        self._draining = True
         deadline = time.monotonic() + SNIFF_FINAL_FLUSH_S
         batches = self._writer.written.batches
-        while (left_s := deadline - time.monotonic()) > 0:
+        while (left_s := deadline - time.monotonic()) > 0 and not self._abandoned:
             self._flush(everything=True)
             if batches != self._writer.written.batches and not self._stopping:
                 batches = self._writer.written.batches
                 deadline = time.monotonic() + SNIFF_FINAL_FLUSH_S
             if self._writer.idle and not self._tracker.waiting:
                 return True
-            self._writer.wait(left_s)
+            self._writer.wait(min(left_s, SNIFF_RETRY_PAUSE_S))
         return False
 
     def _leave_out_own(self) -> None:

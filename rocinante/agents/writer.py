@@ -21,7 +21,7 @@ from rocinante.limits import SNIFF_RETRY_PAUSE_S, SNIFF_RETRY_PAUSE_S_MAX
 
 log = logging.getLogger(__name__)
 
-_JOIN_S: Final = 10.0
+_JOIN_S: Final = 1.0
 
 
 class Cluster(Protocol):
@@ -66,10 +66,10 @@ class FlowWriter:
             return self._batch is None and not self._returned and self._clock() >= self._resume_at
 
     @property
-    def away_s(self) -> float:
-        """How long the cluster has not taken anything; 0 when it does."""
-        since = self._away_since
-        return 0.0 if since is None else self._clock() - since
+    def outstanding(self) -> int:
+        """Flows that were taken and are not known to be written."""
+        with self._lock:
+            return (len(self._batch.keys) if self._batch else 0) + len(self._returned)
 
     def offer(self, taken: Taken) -> None:
         """Write this; only when `idle`."""
@@ -92,7 +92,7 @@ class FlowWriter:
                 self._lock.wait(min(pause, timeout_s))
 
     def close(self) -> None:
-        """End the thread; a batch under way is finished within the cluster's time-out."""
+        """End the thread; a batch under way is not waited for longer than a moment."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()

@@ -14,13 +14,13 @@ import typer
 from rocinante import limits
 from rocinante.agents.capture import LiveCapture, Source, check_filter
 from rocinante.agents.errors import AgentError
-from rocinante.agents.own import split_endpoint
 from rocinante.agents.pcapfile import FileCapture
 from rocinante.agents.report import Report
 from rocinante.agents.sniffer import ClusterSink, Options, Sniffer
 from rocinante.agents.tracker import FlowTracker
 from rocinante.agents.writer import FlowWriter
-from rocinante.client import Client
+from rocinante.cli.common import ClusterCommand, examples, settings
+from rocinante.cli.output import complain, say_json
 from rocinante.errors import EXIT_USAGE
 
 __all__ = ["app"]
@@ -41,12 +41,6 @@ PcapFile = Annotated[str, typer.Option(metavar="FILE", help="A pcap or pcapng fi
 Filter = Annotated[
     str,
     typer.Option("--filter", metavar="EXPR", help="Only packets that match this BPF expression (man pcap-filter)."),
-]
-Endpoints = Annotated[
-    str,
-    typer.Option(
-        "--cluster", "-c", metavar="HOST:PORT,…", envvar="ROCINANTE_CLUSTER", help="gRPC endpoints of the cluster."
-    ),
 ]
 Follow = Annotated[bool, typer.Option("--follow/--once", help="At the file's end wait for more (tail -f), or end.")]
 Idle = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="End when no packet came for so long; 0: never.")]
@@ -70,22 +64,20 @@ IncludeOwn = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No statistics while it runs.")]
 
-EXAMPLES = """Examples:
 
-    rocinante agent sniff -i eth0 -i lo
-
-    rocinante agent sniff --pcap trace.pcapng --filter 'tcp port 443' -c 192.0.2.1:35001
-
-    ssh host tcpdump -U -w - | rocinante agent sniff --pcap -
-"""
-
-
-@app.command(epilog=EXAMPLES)
+@app.command(
+    cls=ClusterCommand,
+    epilog=examples(
+        "rocinante agent sniff -i eth0 -i lo",
+        "rocinante -c 192.0.2.1:35001 agent sniff --pcap trace.pcapng --filter 'tcp port 443'",
+        "ssh host tcpdump -U -w - | rocinante agent sniff --pcap -",
+    ),
+)
 def sniff(
+    ctx: typer.Context,
     interface: Interfaces = None,
     pcap: PcapFile = "",
     filter_: Filter = "",
-    cluster: Endpoints = "127.0.0.1:35001",
     follow: Follow = False,
     idle: Idle = 0,
     snaplen: Snaplen = limits.SNIFF_SNAPLEN_BYTES,
@@ -101,27 +93,24 @@ def sniff(
     Only headers are read. Capturing from an interface needs root or CAP_NET_RAW. SIGINT and SIGTERM end it after a
     last write.
     """
+    chosen = settings(ctx)
     report = Report(sys.stderr, interval_s=float("inf") if quiet else limits.SNIFF_REPORT_INTERVAL_S)
     try:
-        endpoints = [part for part in cluster.split(",") if part.strip()]
-        if not endpoints:
-            raise AgentError("--cluster: expected HOST:PORT", EXIT_USAGE)
-        for endpoint in endpoints:
-            split_endpoint(endpoint)
+        endpoints = chosen.endpoints()
         source, title = _open(interface or [], pcap, filter_, snaplen, follow)
-        with closing(source), Client(endpoints) as client:
+        with closing(source), chosen.client() as client:
+            sink = ClusterSink(client, chosen.timeout_s or limits.SNIFF_WRITE_TIMEOUT_S)
             tracker = FlowTracker(flows_max=max_flows, refresh_ms=refresh_ms, zone=zone)
-            status = _run(
-                source,
-                tracker,
-                client,
-                report,
-                Options(flush_ms, live=not pcap, idle_s=idle),
-                f"capturing from {title} for {', '.join(endpoints)}",
-                include_own=include_own,
-            )
+            options = Options(flush_ms, live=not pcap, idle_s=idle)
+            writer = FlowWriter(sink)
+            own = None if include_own else lambda: client.endpoints
+            sniffer = Sniffer(source, tracker, writer, report, options, own)
+            report.start(f"capturing from {title} for {', '.join(endpoints)}")
+            status = _run(sniffer, writer, report)
+            if chosen.json:
+                say_json(sniffer.figures().totals())
     except AgentError as error:
-        typer.echo(f"rocinante agent sniff: {error}", err=True)
+        complain(f"agent sniff: {error}")
         raise typer.Exit(error.status) from None
     raise typer.Exit(status)
 
@@ -138,36 +127,21 @@ def _open(interfaces: list[str], pcap: str, expression: str, snaplen: int, follo
     return LiveCapture(interfaces, snaplen=snaplen, expression=expression), ", ".join(interfaces)
 
 
-def _run(
-    source: Source,
-    tracker: FlowTracker,
-    client: Client,
-    report: Report,
-    options: Options,
-    title: str,
-    *,
-    include_own: bool,
-) -> int:
+def _run(sniffer: Sniffer, writer: FlowWriter, report: Report) -> int:
+    """Until the capture ends or a signal comes; the exit status."""
     handler = _ConsoleHandler(report)
     logging.getLogger("rocinante").addHandler(handler)
-    writer = FlowWriter(ClusterSink(client))
-    sniffer = Sniffer(
-        source, tracker, writer, report, options, endpoints=None if include_own else lambda: client.endpoints
-    )
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         sniffer.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        report.start(title)
         status = sniffer.run()
-        report.end(sniffer.figures())
-        if tracker.waiting:
-            typer.echo(
-                f"rocinante agent sniff: {tracker.waiting} flows could not be written: the cluster did not take them",
-                err=True,
-            )
+        figures = sniffer.figures()
+        report.end(figures)
+        if figures.waiting:
+            complain(f"agent sniff: {figures.waiting} flows are not written: the cluster did not take them")
         return status
     finally:
         report.end(None)

@@ -19,8 +19,8 @@ CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:80"
 DAY = 86_400
 
 
-def tracker(**options: int) -> FlowTracker:
-    return FlowTracker(**{"flows_max": 1_000, "refresh_ms": 5_000, **options})
+def tracker(*, flows_max: int = 1_000, refresh_ms: int = 5_000) -> FlowTracker:
+    return FlowTracker(flows_max=flows_max, refresh_ms=refresh_ms)
 
 
 def send(to: FlowTracker, seconds: float, line: str) -> None:
@@ -40,7 +40,7 @@ def describe(record: FlowRecord, now_s: float) -> str:
     left = record.deadline_ms / 1_000 - now_s
     return (
         f"{record.tcp_state.name} {flags or '-'} {record.packets_original}/{record.packets_reply} "
-        f"{left:g} {format_endpoint(record.original.source, record.original.source_port)}"
+        f"{left:.10g} {format_endpoint(record.original.source, record.original.source_port)}"
     )
 
 
