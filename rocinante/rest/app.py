@@ -31,7 +31,8 @@ class RestApp:
 
     def __init__(self, context: RestContext) -> None:
         self._context = context
-        self._bottle = bottle.Bottle(catchall=True, autojson=False)
+        self._bottle = bottle.Bottle(catchall=True)
+        self._bottle.config["json.enable"] = False
         self._bottle.default_error_handler = self._framework_error
         for route in ROUTES:
             self._bottle.route(route.pattern or route.path, method=route.method, callback=self._callback(route))

@@ -82,7 +82,7 @@ class EventStream:
         self._watch: Watch | None = None
         self._role: dict[str, Any] = {}
         self._counts = {"entries": 0, "kv_events": 0, "flow_updates": 0}
-        self._written_s = self._status_s = 0.0
+        self._written_s, self._status_s = time.monotonic(), 0.0
         self._lost = ""
         try:
             self._watch = context.node.watch(wanted.from_index)

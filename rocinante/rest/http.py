@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from string import hexdigits
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -151,16 +152,19 @@ class Request:
             if seq or ack:
                 raise InvalidArgument("Rocinante-Session", "is missing beside Rocinante-Seq or Rocinante-Ack")
             return None
-        try:
-            number = parse_id(session)
-        except ValueError:
-            number = 0
-        if not number:
-            raise InvalidArgument("Rocinante-Session", "must be 1 to 16 hex digits and not 0")
+        number = parse_session(session, "Rocinante-Session")
         if not seq:
             raise InvalidArgument("Rocinante-Seq", "is missing beside Rocinante-Session")
         seq_number = parse_integer("Rocinante-Seq", seq, least=1, most=U64_MAX)
         return SessionRef(number, seq_number, parse_integer("Rocinante-Ack", ack or "0", least=0, most=seq_number))
+
+
+def parse_session(text: str, field: str) -> int:
+    """The number of a client session. Raises InvalidArgument."""
+    number = parse_id(text) if 1 <= len(text) <= 16 and all(char in hexdigits for char in text) else 0
+    if not number:
+        raise InvalidArgument(field, "must be 1 to 16 hex digits and not 0")
+    return number
 
 
 JSON_NAMES: Final[dict[type, str]] = {

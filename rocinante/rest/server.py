@@ -60,7 +60,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
-        if self.headers_finished and self.error is None and not self.empty:
+        if self.headers_finished and not self.empty and (self.error is None or self.error.code == 413):
             most = body_limit_bytes(self.command, self.path)
             if max(self.content_length, self.body_bytes_received) > most:
                 self.error = RequestEntityTooLarge(f"body: is larger than {most} bytes")
@@ -109,6 +109,22 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._trigger_lock = threading.Lock()
+        self._is_trigger_open = True
+        super().__init__(*arguments, **options)
+
+    def pull_trigger(self) -> None:
+        """Wake the loop. After `close_trigger` it does nothing: the file descriptor may be somebody else's by then."""
+        with self._trigger_lock:
+            if self._is_trigger_open:
+                super().pull_trigger()
+
+    def close_trigger(self) -> None:
+        with self._trigger_lock:
+            self._is_trigger_open = False
+            self.trigger.close()
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
@@ -237,8 +253,8 @@ class RestServer:
             logger.critical("the REST server's loop failed; REST is off", exc_info=True)
         finally:
             server.task_dispatcher.shutdown(timeout=1)
+            server.close_trigger()
             wasyncore.close_all(sockets, ignore_all=True)
-            server.trigger.close()
 
 
 def _adjustments(sock: socket.socket, threads: int) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import secrets
 
 from rocinante import limits
-from rocinante.errors import InvalidArgument
-from rocinante.identity import format_id, parse_id
+from rocinante.identity import format_id
 from rocinante.ports import SessionRef
 from rocinante.rest.context import RestContext, wait
-from rocinante.rest.http import Reply, Request, json_reply
+from rocinante.rest.http import Reply, Request, json_reply, parse_session
 from rocinante.state.command import Kind
 
 
@@ -25,12 +24,7 @@ def open_session(context: RestContext, request: Request) -> Reply:
 def close_session(context: RestContext, request: Request) -> Reply:
     """Close a session; closing one that is not open changes nothing."""
     request.query.finish()
-    try:
-        session = parse_id(request.arguments["session"])
-    except ValueError:
-        session = 0
-    if not session:
-        raise InvalidArgument("session", "must be 1 to 16 hex digits and not 0")
+    session = parse_session(request.arguments["session"], "session")
     index = _propose(context, request, Kind.SESSION_CLOSE, session)
     return json_reply({"session": format_id(session)}, index=index)
 

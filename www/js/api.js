@@ -62,6 +62,12 @@ export function keyPath(key) {
   return path;
 }
 
+/** A key for people: bytes that are not text as \\xNN. */
+export function keyName(key) {
+  if (key.key_encoding !== "base64") return key.key;
+  return [...toBytes(key.key, "base64")].map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`)).join("");
+}
+
 export function isText(bytes) {
   try {
     return !decoder.decode(bytes).includes("\0");

@@ -100,21 +100,21 @@ export class Flows {
   }
 
   row(flow) {
-    const backend = flow.backend_name || (flow.backend ? endpoint(flow.backend) : "–");
-    const traffic = (packets, size) => [h("span", { class: "strong" }, bytes(size)), h("span", { class: "faint" }, ` ${compact(packets)} pkt`)];
-    const state = flow.tcp_state === "NONE" ? h("span", { class: "faint" }, "–") : h("span", { class: `state state-${flow.tcp_state.toLowerCase()}` }, stateName(flow.tcp_state));
     const cell = (label, name, ...content) => h("td", { class: name, "data-label": label }, ...content);
+    const backend = flow.backend_name || (flow.backend ? endpoint(flow.backend) : "–");
+    const traffic = (arrow, packets, size) => h("span", {}, `${arrow} ${bytes(size)} `, h("small", { class: "faint" }, `${compact(packets)} pkt`));
+    const address = (label, text) => cell(label, text.length > 24 ? "mono long" : "mono", text);
+    const state = flow.tcp_state === "NONE" ? h("span", { class: "faint" }, "–") : h("span", { class: `state state-${flow.tcp_state.toLowerCase()}` }, stateName(flow.tcp_state));
     return h(
       "tr",
       {},
-      cell("Protocol", "", String(flow.protocol)),
-      cell("Source", "mono", endpoint(flow.source)),
-      cell("Destination", "mono", endpoint(flow.destination)),
-      cell("State", "", state),
-      cell("Backend", flow.backend_name ? "clip" : "mono", backend),
-      cell("Out", "num", ...traffic(flow.packets_original, flow.bytes_original)),
-      cell("Back", "num", ...traffic(flow.packets_reply, flow.bytes_reply)),
-      cell("Expires", "num", expires(flow.deadline_ms)),
+      cell("Protocol", "first", String(flow.protocol)),
+      address("Source", endpoint(flow.source)),
+      address("Destination", endpoint(flow.destination)),
+      cell("State", "first", state),
+      flow.backend_name ? cell("Backend", "clip", backend) : address("Backend", backend),
+      cell("Traffic", "traffic", traffic("→", flow.packets_original, flow.bytes_original), traffic("←", flow.packets_reply, flow.bytes_reply)),
+      cell("Expires in", "num", expires(flow.deadline_ms)),
       cell("Origin", "", flow.origin),
       cell("", "end", h("button", { type: "button", class: "quiet", "aria-label": `Details of ${endpoint(flow.source)} to ${endpoint(flow.destination)}`, onclick: () => this.details(flow) }, "Details")),
     );
@@ -132,7 +132,7 @@ export class Flows {
       Back: `${bytes(flow.bytes_reply)} in ${count(flow.packets_reply)} packets`,
       Mark: `0x${flow.mark.toString(16)}`,
       Updated: time(flow.updated_ms),
-      Deadline: flow.deadline_ms ? `${time(flow.deadline_ms)} (${expires(flow.deadline_ms)})` : "none",
+      Deadline: flow.deadline_ms ? `${time(flow.deadline_ms)} (in ${expires(flow.deadline_ms)})` : "none",
       Origin: flow.origin,
       Id: flow.id,
     };

@@ -39,7 +39,7 @@ export function heard(ms) {
 
 export function expires(deadlineMs, now = Date.now()) {
   if (!deadlineMs) return "–";
-  return deadlineMs <= now ? "due" : `in ${duration(deadlineMs - now)}`;
+  return deadlineMs <= now ? "due" : duration(deadlineMs - now);
 }
 
 export const time = (ms) => (ms ? new Date(ms).toLocaleString() : "–");

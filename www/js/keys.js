@@ -1,5 +1,5 @@
 // Keys as a tree by "/", and one key to look at, edit and delete.
-import { call, get, isText, keyPath, query, toBytes } from "./api.js";
+import { call, get, isText, keyName, keyPath, query, toBytes } from "./api.js";
 import { ask, byId, h, setText, toast } from "./dom.js";
 import { bytes, count } from "./format.js";
 
@@ -71,7 +71,7 @@ export class Keys {
       const binary = key.key_encoding !== "utf-8";
       const current = this.selected !== null && keyPath(this.selected) === keyPath(key);
       items.push(
-        h("li", {}, h("button", { type: "button", class: "key", "aria-current": current ? "true" : null, onclick: () => this.select(key) }, h("span", { class: "name" }, binary ? key.key : short(key.key)), h("span", { class: "faint" }, binary ? "binary" : `v${count(key.version)}`))),
+        h("li", {}, h("button", { type: "button", class: "key", "aria-current": current ? "true" : null, onclick: () => this.select(key) }, h("span", { class: "name" }, binary ? keyName(key) : short(key.key)), h("span", { class: "faint" }, binary ? "binary" : `v${count(key.version)}`))),
       );
     }
     byId("keys-list").replaceChildren(...items);
@@ -116,7 +116,7 @@ export class Keys {
     area.addEventListener("input", () => (save.disabled = area.value === key.value));
     const facts = { Revision: count(key.mod_revision), "Made at": count(key.create_revision), Version: count(key.version), Size: bytes(value.length) };
     byId("keys-editor").replaceChildren(
-      h("h2", { class: "key-title mono" }, key.key, key.key_encoding === "utf-8" ? null : h("span", { class: "tag" }, "base64")),
+      h("h2", { class: "key-title mono" }, keyName(key)),
       h("dl", { class: "facts inline" }, ...Object.entries(facts).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)))),
       h("label", { class: "field", for: "value" }, editable ? "Value" : "Value (binary, shown in hex, not editable here)"),
       area,
@@ -138,7 +138,7 @@ export class Keys {
   async remove(key) {
     const done = await ask({
       title: "Delete this key?",
-      fields: [h("p", { class: "key-title mono" }, key.key), h("p", {}, "Its older revisions can be read until they are compacted.")],
+      fields: [h("p", { class: "key-title mono" }, keyName(key)), h("p", {}, "Its older revisions can be read until they are compacted.")],
       confirm: "Delete",
       danger: true,
       work: () => call("DELETE", keyPath(key)),

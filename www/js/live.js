@@ -4,7 +4,7 @@ import { get } from "./api.js";
 const POLL_MS = 2000;
 const SILENCE_MS = 4500;
 const STREAM_RETRY_MS = 30_000;
-const HISTORY = 90;
+const HISTORY = 60;
 
 /** Samples of what happens per second, newest last; null where it is not known. */
 class Rates {

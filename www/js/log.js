@@ -57,8 +57,8 @@ function row(entry) {
     {},
     h("td", { class: "num", "data-label": "Index" }, count(entry.index)),
     h("td", { class: "num", "data-label": "Term" }, count(entry.term)),
-    h("td", { "data-label": "Kind" }, entry.kind),
-    h("td", { class: "commands", "data-label": "Commands" }, ...(shown.length ? commands : [h("span", { class: "faint" }, "–")])),
+    h("td", { class: "kind", "data-label": "Kind" }, entry.kind),
+    h("td", { class: "commands", "data-label": "Commands" }, ...(shown.length ? commands : [h("span", { class: "faint" }, entry.kind === "commands" ? "–" : entry.kind)])),
     h("td", { class: "num", "data-label": "Size" }, bytes(entry.size_bytes)),
     h("td", { "data-label": "Committed" }, entry.committed ? h("span", { class: "yes" }, "yes") : h("span", { class: "faint" }, "not yet")),
   );

@@ -4,7 +4,7 @@ import { ask, byId, h, setClass, setText, toast } from "./dom.js";
 import { bytes, compact, count, duration, heard, rate, roleName } from "./format.js";
 import { Sparkline } from "./sparkline.js";
 
-const SAMPLES = 90;
+const SAMPLES = 60;
 const TILES = [
   { name: "entries", label: "Log entries", unit: "per second", total: (status) => `${count(status.applied)} applied` },
   { name: "flows", label: "Flow updates", unit: "per second", total: (status) => `${count(status.flows)} in the table` },
@@ -71,6 +71,7 @@ export class Overview {
       Snapshot: status.snapshot_index ? `at index ${count(status.snapshot_index)}` : "none yet",
       Revision: count(status.revision),
       Up: duration(status.uptime_ms),
+      Version: status.version,
     };
     const list = byId("facts");
     if (!list.children.length) for (const name of Object.keys(facts)) list.append(h("div", {}, h("dt", {}, name), h("dd")));

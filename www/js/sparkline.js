@@ -1,4 +1,4 @@
-// A line over the last minute and a half, drawn as SVG; decoration beside a number that is text.
+// A line over the last minute, drawn as SVG; decoration beside a number that is text.
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 240;
 const HEIGHT = 48;
