@@ -28,6 +28,10 @@ class Driver:
         self.events = applied.events
         return applied
 
+    def changed(self) -> bool:
+        """Whether the last entry changed something that watchers see."""
+        return self.events is not None
+
     def outcome(
         self, kind: int, body: bytes = b"", session: int = 0, seq: int = 0, ack: int = 0
     ) -> Result | RocinanteError:
