@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
@@ -28,6 +28,7 @@ from rocinante.services.gather import Gatherer
 from rocinante.services.leader import LeaderView
 from rocinante.services.metrics import CallMetrics
 from rocinante.services.status import INTERNAL_TEXT, grpc_status
+from rocinante.services.streams import Streams
 from rocinante.state.command import Kind
 
 logger = logging.getLogger(__name__)
@@ -138,9 +139,7 @@ class Calls:
         self.leader = leader
         self.metrics = metrics
         self._workers = ThreadPoolExecutor(max_workers=limits.GRPC_WORKERS_MAX, thread_name_prefix="grpc-worker")
-        self._streams: dict[asyncio.Task[Any], None] = {}
-        self._cut_reason = ""
-        self._closed = True
+        self.streams = Streams()
 
     def close(self) -> None:
         """End the worker threads, without waiting for what they do."""
@@ -162,22 +161,22 @@ class Calls:
         async def behavior(raw: bytes, context: Any) -> bytes:
             started_s = perf_counter()
             stats.started += 1
-            code = "OK"
             try:
                 context.set_trailing_metadata(leader.metadata())
                 answer = await handler(Call(self, context, raw), _parse(parse, raw, request_type))
-                return answer if isinstance(answer, bytes) else answer.SerializeToString()
+                if not isinstance(answer, bytes):
+                    answer = answer.SerializeToString()
+                stats.finish("OK", perf_counter() - started_s)
+                return answer
             except RocinanteError as error:
-                code = error.code.value
+                stats.finish(error.code.value, perf_counter() - started_s)
                 await self._abort(context, error)
             except asyncio.CancelledError:
-                code = "CANCELLED"
+                stats.finish("CANCELLED", perf_counter() - started_s)
                 raise
             except Exception:  # noqa: BLE001  (the top of a request)
-                code = Code.INTERNAL.value
+                stats.finish(Code.INTERNAL.value, perf_counter() - started_s)
                 await _abort_unexpected(context, path)
-            finally:
-                stats.finish(code, perf_counter() - started_s)
             raise AssertionError("abort does not return")
 
         return grpc.unary_unary_rpc_method_handler(behavior)
@@ -205,7 +204,7 @@ class Calls:
         return grpc.stream_stream_rpc_method_handler(self._streaming(path, run))
 
     def guard(self, handler: Any) -> Any:
-        """Somebody else's streaming method, so that `cut_streams` ends it too. Others are given back as they are."""
+        """Somebody else's streaming method, so that it ends with ours. Others are given back as they are."""
         names = ("stream_unary", "unary_stream", "stream_stream")
         name = next((name for name in names if getattr(handler, name) is not None), None)
         if name is None or not asyncio.iscoroutinefunction(getattr(handler, name)):
@@ -213,91 +212,44 @@ class Calls:
         inner = getattr(handler, name)
 
         async def behavior(request: Any, context: Any) -> Any:
-            if self._closed:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, self._cut_reason)
-            with _Registered(self._streams) as registered:
-                try:
-                    return await inner(request, context)
-                except asyncio.CancelledError:
-                    if not registered.cut:
-                        raise
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, self._cut_reason)
+            try:
+                if handler.response_streaming:
+                    await context.send_initial_metadata(())
+                return await self.streams.run(inner(request, context))
+            except Unavailable as error:
+                await self._abort(context, error)
 
         make = getattr(grpc, f"{name}_rpc_method_handler")
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
-    def open_streams(self) -> None:
-        """Streams may begin (again)."""
-        self._closed = False
-
-    def cut_streams(self, reason: str) -> None:
-        """End every stream with UNAVAILABLE and `reason`, and those that begin until `open_streams`."""
-        self._closed = True
-        self._cut_reason = reason
-        for task in list(self._streams):
-            self._streams.pop(task, None)
-            task.cancel()
-
-    def _streaming(self, path: str, run: Callable[[Any, Any], Awaitable[None]]) -> Behavior:
+    def _streaming(self, path: str, run: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> Behavior:
         stats = self.metrics.method(path)
 
         async def behavior(request: Any, context: Any) -> None:
             started_s = perf_counter()
             stats.started += 1
-            code = "OK"
             try:
                 context.set_trailing_metadata(self.leader.metadata())
-                if self._closed:
-                    raise Unavailable(self._cut_reason)
-                with _Registered(self._streams) as registered:
-                    try:
-                        await run(request, context)
-                    except asyncio.CancelledError:
-                        if not registered.cut:
-                            raise
-                        raise Unavailable(self._cut_reason) from None
+                await context.send_initial_metadata(())
+                await self.streams.run(run(request, context))
+                stats.finish("OK", perf_counter() - started_s)
             except RocinanteError as error:
-                code = error.code.value
+                stats.finish(error.code.value, perf_counter() - started_s)
                 await self._abort(context, error)
             except (asyncio.CancelledError, grpc.aio.BaseError):
-                # gRPC's own: the client went away while something was being written to it.
-                code = "CANCELLED"
+                # The client went away, maybe while something was being written to it: the second is gRPC's own.
+                stats.finish("CANCELLED", perf_counter() - started_s)
                 raise
             except Exception:  # noqa: BLE001  (the top of a request)
-                code = Code.INTERNAL.value
+                stats.finish(Code.INTERNAL.value, perf_counter() - started_s)
                 await _abort_unexpected(context, path)
-            finally:
-                stats.finish(code, perf_counter() - started_s)
 
         return behavior
 
     async def _abort(self, context: Any, error: RocinanteError) -> None:
         status, text = grpc_status(error)
-        await context.abort(status, text, self.leader.fresh_metadata())
-
-
-class _Registered:
-    """A stream's task, while it runs. `cut` says that its cancellation was the server's own (and takes it back)."""
-
-    def __init__(self, streams: dict[asyncio.Task[Any], None]) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a stream runs in a task")
-        self._streams, self._task = streams, task
-
-    def __enter__(self) -> _Registered:
-        self._streams[self._task] = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._streams.pop(self._task, None)
-
-    @property
-    def cut(self) -> bool:
-        if self._task in self._streams:
-            return False
-        self._task.uncancel()
-        return True
+        context.set_trailing_metadata(self.leader.fresh_metadata())
+        await context.abort(status, text)
 
 
 def _parse(parse: Callable[[bytes], Request], raw: bytes, request_type: type[Request]) -> Request:

@@ -58,7 +58,7 @@ def default_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", limits.GRPC_KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.GRPC_CLIENT_PING_INTERVAL_MS_MIN),
+        ("grpc.http2.min_ping_interval_without_data_ms", limits.GRPC_CLIENT_PING_INTERVAL_MS_MIN),
     ]
 
 
@@ -220,9 +220,9 @@ class GrpcServer:
         if self._health is None or self._calls is None or self._router is None or self._loop is None:
             return
         if serving:
-            self._calls.open_streams()
+            self._calls.streams.open()
         else:
-            self._calls.cut_streams(f"not ready: {self._router.reason}")
+            self._calls.streams.cut(f"not ready: {self._router.reason}")
         self._health_task = self._loop.create_task(self._health.set_serving(serving))
 
 

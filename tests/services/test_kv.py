@@ -153,7 +153,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "request_", "code", "text"), REFUSED, ids=lambda value: " ".join(str(value).split())[:40])
+@pytest.mark.parametrize(
+    ("path", "request_", "code", "text"), REFUSED, ids=lambda value: " ".join(str(value).split())[:40]
+)
 def test_a_bad_request_gets_etcds_error_and_changes_nothing(
     wire: Wire, node: LocalNode, path: str, request_: pb.PutRequest, code: str, text: str
 ) -> None:

@@ -195,6 +195,7 @@ class LocalNode:
         """Accept, but carry nothing out until `be_normal`: the queue fills, and deadlines pass."""
         with self._condition:
             self._held = True
+            self._condition.notify_all()
 
     def be_normal(self) -> None:
         with self._condition:
@@ -407,12 +408,15 @@ class LocalNode:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(self._has_work, timeout=self._patience_s())
+                if not self._has_work():
+                    self._condition.wait(timeout=self._patience_s())
                 if self._closing:
                     self._fail_all(Unavailable("the node is stopping"))
                     return
                 self._fail_overdue()
                 if self._held:
+                    continue
+                if not self._proposals and not self._reads:
                     continue
                 batch = [self._proposals.popleft() for _ in range(min(len(self._proposals), limits.ENTRY_COMMANDS_MAX))]
                 reads = list(self._reads)
@@ -429,7 +433,7 @@ class LocalNode:
 
     def _patience_s(self) -> float | None:
         waiting = [item.deadline_s for item in self._waiting()] if self._held else []
-        return max(0.0, min(waiting) - time.monotonic()) if waiting else (0.05 if self._held else None)
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def _fail_overdue(self) -> None:
         now_s = time.monotonic()
