@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ app = typer.Typer()
 @app.command(
     epilog=examples(
         "rocinante node --config /etc/rocinante/cluster.yaml",
-        "rocinante node --config cluster.yaml --name node2 --data-dir /tmp/node2",
+        "rocinante node --config cluster.yaml --name node2 --data-dir /var/lib/rocinante/node2",
+        "rocinante node --config cluster.yaml --name node4 --join",
     )
 )
 def node(
@@ -37,6 +39,14 @@ def node(
             "--data-dir", metavar="DIR", help="Where the node keeps its log and snapshots, instead of the file's."
         ),
     ] = None,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join",
+            help="The cluster exists already and this node was (or will be) added with `rocinante members add`: start"
+            " empty and wait for its leader. Only the first start needs it.",
+        ),
+    ] = False,
 ) -> None:
     """Run one node of a cluster.
 
@@ -44,6 +54,9 @@ def node(
     handed over, requests in flight are finished. Exit status 2: the file is wrong; 1: a port is taken or the directory
     cannot be used; 74: the disk failed; 65: the data is damaged or another node's.
     """
+    # gRPC's core writes to stderr in a form of its own; the node says itself what an operator needs to know. It reads
+    # this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rocinante.node.daemon import run
 
-    raise SystemExit(run(config, name, data_dir))
+    raise SystemExit(run(config, name, data_dir, join=join))

@@ -1,4 +1,5 @@
-"""The thread `apply`: the state machine, the events it emits, and the outcomes that clients wait for.
+"""The thread `apply` (and, for little things, the driver): the state machine, the events it emits, and the outcomes
+that clients wait for.
 
 It takes committed entries in log order, applies them, completes the futures of this node's own clients, publishes the
 events, and tells the driver how far it is. It also freezes the state for snapshots (the thread `snapshot` writes
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from rocinante import limits
 from rocinante.node.directory import split_snapshot
 from rocinante.node.disk import die
 from rocinante.node.pending import Pending
@@ -30,6 +32,7 @@ class Committed:
     """Entries to apply; `configs` has the configuration and members as each CONFIG entry among them leaves them."""
 
     entries: tuple[Entry, ...]
+    size_bytes: int
     configs: dict[int, tuple[Config, dict[int, Member]]] = field(default_factory=dict)
 
 
@@ -76,6 +79,10 @@ class Apply:
         self.on_entries: Callable[[int, int], None] = lambda _entries, _size: None
         """Told how many entries (and bytes) were applied: the snapshotter decides by it."""
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._busy = threading.Lock()
+        """Held while something is applied, so that a freeze sees index, configuration and state agree."""
         self.entries = 0
         self.commands = 0
 
@@ -88,11 +95,28 @@ class Apply:
             self._thread.join(timeout_s)
 
     def put(self, item: Committed | Restore | Act) -> None:
+        with self._lock:
+            self._waiting += 1
         self._queue.put(item)
+
+    def submit(self, item: Committed) -> None:
+        """Apply it now, on the caller's thread, when it is little and nothing waits; else it takes its turn.
+
+        Only the driver calls this, so that the order is the log's.
+        """
+        if item.size_bytes <= limits.APPLY_INLINE_BYTES and not self._waiting and self._busy.acquire(blocking=False):
+            try:
+                if not self._waiting:
+                    self._apply(item)
+                    return
+            finally:
+                self._busy.release()
+        self.put(item)
 
     @property
     def waiting(self) -> int:
-        return self._queue.qsize()
+        """Items that are not done yet."""
+        return self._waiting
 
     def _run(self) -> None:
         try:
@@ -100,7 +124,10 @@ class Apply:
                 item = self._queue.get()
                 if item is None:
                     return
-                self._handle(item)
+                with self._busy:
+                    self._handle(item)
+                with self._lock:
+                    self._waiting -= 1
         except Exception as error:  # top of the thread: replicas must not diverge silently
             logger.exception("the apply thread failed")
             die(error)

@@ -133,7 +133,11 @@ class Daemon:
         controller = self._controller
         node = Node(self._config, controller, opened)
         server = GrpcServer(
-            node, host=controller.address, port=controller.port, extra_handlers=[node.peer_service.handler()]
+            node,
+            host=controller.address,
+            port=controller.port,
+            extra_handlers=[node.peer_service.handler()],
+            thread_name="driver",
         )
         node.switch.server = server
         rest = RestServer(
@@ -153,7 +157,7 @@ class Daemon:
             server.stop(0)
             node.engine.abandon()
             return EXIT_FAILED
-        node.start()
+        node.start(server.loop)
         self._notifier.start(lambda: node.driver.turn, lambda: self._describe(node))
         self._wait_until_ready(node, server)
         self._wait_for_stop(node)
@@ -186,6 +190,7 @@ class Daemon:
         self._notifier.stopping()
         node.drain(limits.DRAIN_TIMEOUT_S)
         server.set_serving(False, "the node is stopping")
+        node.leave()
         server.stop(limits.GRPC_STOP_GRACE_S)
         rest.stop()
         node.close()

@@ -1,8 +1,8 @@
 """The thread `disk`: the log. Group commit: one synced write for all that waits.
 
-It takes the Readys in order, writes them, and only then sends what depends on them and tells the driver. A Ready that
-changes nothing but the commit index is not synced for its own sake: the commit index is found again after a restart
-(figure 2: it is volatile).
+It takes the Readys in order, writes them, and only then tells the driver, which sends what depends on them. A Ready
+that changes nothing but the commit index is not synced for its own sake: the commit index is found again after a
+restart (figure 2: it is volatile).
 
 Any failure of the disk ends the process at once, with a message and `EXIT_STORAGE`: no reply, no retry.
 """
@@ -15,19 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Protocol
 
 from rocinante import limits
 from rocinante.errors import EXIT_STORAGE, StorageError
 from rocinante.node.histogram import Histogram
-from rocinante.raft.types import HardState, Message, Ready, SnapshotMeta
+from rocinante.raft.types import HardState, Ready, SnapshotMeta
 from rocinante.storage.base import LogStore, Write
 
 logger = logging.getLogger(__name__)
-
-
-class _Send(Protocol):
-    def __call__(self, message: Message) -> bool: ...
 
 
 def die(error: BaseException) -> None:
@@ -44,11 +39,10 @@ def die(error: BaseException) -> None:
 class Disk:
     """See the module. `put` never blocks: the driver stops making Readys while `full`."""
 
-    def __init__(self, log: LogStore, hard_state: HardState, send: _Send) -> None:
+    def __init__(self, log: LogStore, hard_state: HardState) -> None:
         self._log = log
-        self._send = send
-        self.on_persisted: Callable[[int], None] = lambda _number: None
-        """Told the number of the last Ready that is durable; the node sets it."""
+        self.on_written: Callable[[list[Ready]], None] = lambda _readys: None
+        """Told which Readys are durable now; the node sets it."""
         self._queue: SimpleQueue[Ready | tuple[SnapshotMeta, int] | None] = SimpleQueue()
         self._term_vote = (hard_state.term, hard_state.vote)
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
@@ -124,10 +118,7 @@ class Disk:
                 for entry in write.entries:
                     self.bytes += len(entry.data)
         self.readys += len(readys)
-        for ready in readys:
-            for message in ready.messages_after_persist or ():
-                self._send(message)
-        self.on_persisted(readys[-1].number)
+        self.on_written(readys)
 
     def _must_sync(self, ready: Ready) -> bool:
         if ready.hard_state is not None:

@@ -1,4 +1,4 @@
-"""The thread `driver`: it owns the Raft core; nothing else touches it.
+"""The driver: it owns the Raft core, and runs on the event loop of the thread `driver`; nothing else touches it.
 
 Each turn: take all that waits in the ingress, step the messages, tick the clock, place proposals and reads, and carry
 out the Readys: messages that may go at once to the transport, what must be durable first to the disk thread, what is
@@ -7,13 +7,14 @@ committed to the apply thread. The driver itself never waits for a disk, a peer 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from threading import Thread
+from threading import Event, get_ident
 from typing import Protocol
 
 from rocinante import limits
@@ -88,9 +89,11 @@ class Driver:
         self._next_tick = clock() + tick_s
         self._next_sweep = 0.0
         self._place: tuple[Role, int, int] = (core.role, core.term, core.leader)
-        self._running = True
+        self._running = False
         self._told_applied = apply.applied
-        self._thread = Thread(target=self._run, name="driver", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._restores: dict[int, SnapshotMeta] = {}
         """Snapshots from the leader by the number of the Ready that makes them part of the log."""
         self.beat = Beat(core.status(), clock())
@@ -101,33 +104,68 @@ class Driver:
         self.elections = 0
         self.ticks_skipped = 0
 
-    def start(self) -> None:
-        self._thread.start()
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to turn on this loop (which runs in another thread)."""
+        self._loop = loop
+        loop.call_soon_threadsafe(self._begin)
 
-    def stop(self, timeout_s: float) -> None:
-        def end() -> None:
-            self._running = False
+    def _begin(self) -> None:
+        self._thread_id = get_ident()
+        self._running = True
+        self._ingress.on_work = self._schedule
+        self._next_tick = self._clock() + self._tick_s
+        self._on_timer()
 
-        self._ingress.put_act(end)
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+    def run_on_loop(self, act: Callable[[], None], timeout_s: float) -> None:
+        """Run something on the driver's thread and wait for it, a bounded time. From another thread."""
+        done = Event()
 
-    def remember_tail(self, entries: list[Entry]) -> None:
-        self.tail.extend(entries)
+        def run() -> None:
+            act()
+            done.set()
 
-    def _run(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(run)
+            done.wait(timeout_s)
+
+    def stop(self) -> None:
+        """No more turns. On the driver's thread."""
+        self._running = False
+        self._ingress.on_work = lambda: None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _schedule(self) -> None:
+        """There is work: one turn, soon. Everything that comes until then is in it."""
+        loop = self._loop
+        if loop is None:
+            return
+        if get_ident() == self._thread_id:
+            loop.call_soon(self._turn)
+        else:
+            loop.call_soon_threadsafe(self._turn)
+
+    def _on_timer(self) -> None:
+        if self._running and self._loop is not None:
+            self._timer = self._loop.call_later(max(0.0, self._next_tick - self._clock()), self._on_timer)
+            self._turn()
+
+    def _turn(self) -> None:
+        if not self._running:
+            return
         try:
-            while self._running:
-                self._one_turn()
+            self._one_turn()
         except Exception as error:  # top of the thread: a node without its driver is no node
             logger.exception("the driver failed")
             die(error)
 
+    def remember_tail(self, entries: list[Entry]) -> None:
+        self.tail.extend(entries)
+
     def _one_turn(self) -> None:
         core = self.core
         self.turn = next(self.turns)
-        timeout = 0.0 if core.has_ready() and not self._disk.full else max(0.0, self._next_tick - self._clock())
-        work = self._ingress.take(timeout)
+        work = self._ingress.take()
         if self._apply.applied > self._told_applied:
             self._told_applied = self._apply.applied
             core.applied_to(self._told_applied)
@@ -229,9 +267,20 @@ class Driver:
         if not self._transport.send_snapshot(to, message.term, newest, content, done):
             self.core.report_snapshot(to, ok=False)
 
-    def persisted(self, number: int) -> None:
-        """The disk thread made everything up to this Ready durable. (Called on the disk thread.)"""
-        self._ingress.put_act(lambda: self._persisted(number))
+    def written(self, readys: list[Ready]) -> None:
+        """The disk thread made these durable. (Called on the disk thread.)"""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._written, readys)
+
+    def _written(self, readys: list[Ready]) -> None:
+        """Now what depends on them may be sent."""
+        if not self._running:
+            return
+        for ready in readys:
+            for message in ready.messages_after_persist or ():
+                self._send(message)
+        self._persisted(readys[-1].number)
+        self._turn()
 
     def _persisted(self, number: int) -> None:
         core = self.core
@@ -249,12 +298,12 @@ class Driver:
         tail.extend(entries)
 
     def _hand_over(self, committed: tuple[Entry, ...]) -> None:
-        item = Committed(committed)
+        item = Committed(committed, sum(len(entry.data) for entry in committed))
         for entry in committed:
             if entry.kind is EntryKind.CONFIG:
                 config = self.core.apply_change(entry)
                 item.configs[entry.index] = (config, self._membership.changed(entry, config))
-        self._apply.put(item)
+        self._apply.submit(item)
 
     def _notice(self, place: tuple[Role, int, int], now: float) -> None:
         """Publish where the core is; say in the log when it changed."""

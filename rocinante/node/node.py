@@ -7,6 +7,7 @@ core's role, and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -104,7 +105,7 @@ class Node:
             on_applied=self._on_applied,
         )
         self.hub.reset(self.apply.applied)
-        self.disk = Disk(opened.engine.log, opened.loaded.hard_state, self.transport.send)
+        self.disk = Disk(opened.engine.log, opened.loaded.hard_state)
         self.proposer = Proposer(core, self.pending, self.transport.send_frame)
         self.reader = Reader(core, self._waiting_reads, self.transport.send_frame, lambda: self.apply.applied)
         self.recovery = Recovery(core, opened.marker, active=opened.recovering, on_done=lambda: None)
@@ -124,7 +125,7 @@ class Node:
             on_work=self._on_tick,
             on_transfer=self._transfer_for_peer,
         )
-        self.disk.on_persisted = self.driver.persisted
+        self.disk.on_written = self.driver.written
         self.driver.remember_tail(opened.loaded.entries[-limits.LOG_TAIL_ENTRIES_MAX :])
         self.snapshotter = Snapshotter(
             self.apply,
@@ -153,12 +154,15 @@ class Node:
 
     # --- life
 
-    def start(self) -> None:
-        """Bring up the threads. The node is not ready until it has applied what was committed before."""
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Bring up the threads; the driver turns on `loop`, which is gRPC's.
+
+        The node is not ready until it has applied what was committed before.
+        """
         self.disk.start()
         self.apply.start()
         self.snapshotter.start()
-        self.driver.start()
+        self.driver.start(loop)
         self.housekeeping.start()
 
     def drain(self, timeout_s: float) -> None:
@@ -181,14 +185,21 @@ class Node:
         except (RocinanteError, TimeoutError) as error:
             logger.warning("leadership could not be handed over: %s", error or "time is up")
 
-    def close(self) -> None:
-        """Leave the cluster's traffic, stop the threads, close the storage. After `drain`."""
+    def leave(self) -> None:
+        """Leave the cluster's traffic and stop the driver, while its loop still runs. After `drain`."""
         self._stopping.set()
         self.housekeeping.stop(limits.THREAD_JOIN_TIMEOUT_S)
-        self.ingress.put_act(self.driver.core.set_not_ready)
+
+        def end() -> None:
+            self.driver.core.set_not_ready()
+            self.driver.stop()
+            self.transport.stop()
+
+        self.driver.run_on_loop(end, limits.THREAD_JOIN_TIMEOUT_S)
         self.hub.end()
-        self.transport.stop(limits.THREAD_JOIN_TIMEOUT_S)
-        self.driver.stop(limits.THREAD_JOIN_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Stop the threads and close the storage. After `leave`."""
         self.snapshotter.stop(limits.THREAD_JOIN_TIMEOUT_S)
         self.apply.stop(limits.THREAD_JOIN_TIMEOUT_S)
         self.disk.stop(limits.THREAD_JOIN_TIMEOUT_S)

@@ -63,6 +63,8 @@ def core_options(config: ClusterConfig) -> RaftOptions:
     return RaftOptions(
         election_ticks=ticks(timers.election_ms),
         heartbeat_ticks=ticks(timers.heartbeat_ms),
+        lazy_commit=True,
+        frugal_reads=True,
         rotation=_ROTATION[rotation.mode],
         rotation_min_ticks=ticks(rotation.min_seconds * 1000),
         rotation_max_ticks=ticks(rotation.max_seconds * 1000),

@@ -32,6 +32,7 @@ class Proposer:
         self._pending = pending
         self._send_frame = send_frame
         self._waiting: deque[Proposal] = deque()
+        self._waiting_bytes = 0
         self._held: list[Proposal] = []
         """Waiting for the gateway session."""
         self._forwards: dict[int, list[Proposal]] = {}
@@ -58,10 +59,15 @@ class Proposer:
                 self._held.append(proposal)
             else:
                 self._waiting.append(proposal)
+                self._waiting_bytes += len(proposal.command)
+
+    def _put_first(self, proposals: list[Proposal]) -> None:
+        self._waiting.extendleft(reversed(proposals))
+        self._waiting_bytes += sum(len(proposal.command) for proposal in proposals)
 
     def gateway_opened(self) -> None:
-        self._waiting.extend(self._held)
-        self._held.clear()
+        self._put_first(self._held)
+        self._held = []
 
     def run(self) -> None:
         """Place what waits."""
@@ -91,7 +97,7 @@ class Proposer:
         waiting = {id(proposal) for proposal in self._waiting} | {id(proposal) for proposal in self._held}
         again = [item for item in self._pending.outstanding() if item.tries and id(item) not in waiting]
         self.retried += len(again)
-        self._waiting.extendleft(reversed(again))
+        self._put_first(again)
         self._retry_at = time.monotonic() + limits.FORWARD_RETRY_S
 
     def _batch(self) -> list[Proposal]:
@@ -100,22 +106,33 @@ class Proposer:
         size = 0
         while self._waiting and len(batch) < limits.ENTRY_COMMANDS_MAX:
             proposal = self._waiting[0]
-            if proposal.future.done():
-                self._waiting.popleft()
-                continue
             size += len(proposal.command)
             if batch and size > limits.ENTRY_BYTES_MAX:
                 break
-            batch.append(self._waiting.popleft())
+            self._waiting.popleft()
+            self._waiting_bytes -= len(proposal.command)
+            if not proposal.future.done():
+                batch.append(proposal)
         return batch
 
+    def _gathering(self, under_way: int, most: int) -> bool:
+        """Group commit: with enough under way, what is little waits for more; an answer brings the next turn."""
+        return under_way >= most and self._waiting_bytes < limits.GROUP_BYTES
+
+    def _forwards_under_way(self) -> int:
+        """Those that have no outcome yet."""
+        for number in [at for at, batch in self._forwards.items() if batch[-1].future.done()]:
+            del self._forwards[number]
+        return len(self._forwards)
+
     def _append(self) -> None:
-        while batch := self._batch():
+        log = self._core.log
+        while not self._gathering(log.last_index - log.commit, limits.GROUP_ENTRIES) and (batch := self._batch()):
             try:
                 self._core.propose(command.pack([proposal.command for proposal in batch]))
             except ProposalDropped as error:
                 self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
-                self._waiting.extendleft(reversed(batch))
+                self._put_first(batch)
                 self._refuse(
                     f"the leader takes no writes at the moment: {error.reason}", exhausted="bytes" in error.reason
                 )
@@ -125,12 +142,12 @@ class Proposer:
                 proposal.tries += 1
 
     def _forward(self, leader: int) -> None:
-        while batch := self._batch():
+        while not self._gathering(self._forwards_under_way(), limits.GROUP_FORWARDS) and (batch := self._batch()):
             commands = [proposal.command for proposal in batch]
             self._forward_number += 1
             frame = pb.PeerMessage(forward=pb.Forward(commands=commands, number=self._forward_number))
             if not self._send_frame(leader, frame, sum(map(len, commands))):
-                self._waiting.extendleft(reversed(batch))
+                self._put_first(batch)
                 self._refuse("the leader cannot be reached from this node")
                 return
             self.forwarded += len(batch)
@@ -145,6 +162,7 @@ class Proposer:
         reason, exhausted = "", False
         try:
             self._core.propose(command.pack(forward.commands))
+            self._core.hurry(sender)
             self.entries += 1
         except ProposalDropped as error:
             reason, exhausted = error.reason, "bytes" in error.reason
@@ -160,7 +178,7 @@ class Proposer:
             proposal.tries -= 1
             proposal.refused, proposal.exhausted = f"the leader refused it: {dropped.reason}", dropped.exhausted
         self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
-        self._waiting.extendleft(reversed([proposal for proposal in batch if not proposal.future.done()]))
+        self._put_first([proposal for proposal in batch if not proposal.future.done()])
 
     def sweep(self, now: float) -> None:
         """Now and then: forwards that seem lost go again. (In this node's own log nothing is lost while it leads.)"""

@@ -101,6 +101,7 @@ class Reader:
             if remote is None:
                 self._point(state.context, state.index)
             else:
+                self._core.hurry(remote[0])
                 answer = pb.ReadResponse(context=remote[1], index=state.index)
                 self._send_frame(remote[0], pb.PeerMessage(read_response=answer), _FRAME_BYTES, urgent=True)
         for context in failed:

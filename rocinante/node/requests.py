@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 from rocinante import limits
 from rocinante.errors import ResourceExhausted, Unavailable
@@ -73,8 +72,9 @@ class Ingress:
         self._bytes_max = bytes_max
         self._lock = threading.Lock()
         self._work = Work()
-        self._sleeping = False
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._scheduled = False
+        self.on_work: Callable[[], None] = lambda: None
+        """Called (from the thread that puts) when there is something to take after there was nothing."""
         self.waiting = 0
         """Proposals that were taken in and have no outcome yet; the bound holds for them too."""
         self.waiting_bytes = 0
@@ -94,9 +94,9 @@ class Ingress:
                 return
             self._work.messages.extend(messages)
             self._work.frames.extend(frames)
-            wake, self._sleeping = self._sleeping, False
+            wake, self._scheduled = not self._scheduled, True
         if wake:
-            self._wake.put(None)
+            self.on_work()
 
     def put_proposal(self, proposal: Proposal) -> None:
         """Raises ResourceExhausted when the buffer is full."""
@@ -110,9 +110,9 @@ class Ingress:
             self.waiting += 1
             self.waiting_bytes += size
             self._work.proposals.append(proposal)
-            wake, self._sleeping = self._sleeping, False
+            wake, self._scheduled = not self._scheduled, True
         if wake:
-            self._wake.put(None)
+            self.on_work()
 
     def proposal_done(self, proposals: int, size_bytes: int) -> None:
         """Their outcome is known, or given up: there is room for others."""
@@ -127,9 +127,9 @@ class Ingress:
                 self.refused += 1
                 raise ResourceExhausted("too many reads wait; try again after a short while")
             self._work.reads.append(read)
-            wake, self._sleeping = self._sleeping, False
+            wake, self._scheduled = not self._scheduled, True
         if wake:
-            self._wake.put(None)
+            self.on_work()
 
     def put_act(self, act: Callable[[], None]) -> None:
         """Have `act` run on the driver's thread. Raises Unavailable when absurdly many wait (the driver stands
@@ -139,32 +139,15 @@ class Ingress:
             if len(self._work.acts) >= limits.INGRESS_MESSAGES_MAX:
                 raise Unavailable("the node does not keep up")
             self._work.acts.append(act)
-            wake, self._sleeping = self._sleeping, False
+            wake, self._scheduled = not self._scheduled, True
         if wake:
-            self._wake.put(None)
+            self.on_work()
 
-    def take(self, timeout_s: float) -> Work:
-        """All that waits; waits up to `timeout_s` for the first of it."""
+    def take(self) -> Work:
+        """All that waits, at once."""
         with self._lock:
-            work = self._take_locked()
-            if work is not None:
-                return work
-            if timeout_s <= 0:
-                return Work()
-            self._sleeping = True
-        try:
-            self._wake.get(timeout=timeout_s)
-        except Empty:
-            pass
-        with self._lock:
-            self._sleeping = False
-            return self._take_locked() or Work()
-
-    def _take_locked(self) -> Work | None:
-        work = self._work
-        if not (work.messages or work.frames or work.proposals or work.reads or work.acts):
-            return None
-        self._work = Work()
+            self._scheduled = False
+            work, self._work = self._work, Work()
         return work
 
 

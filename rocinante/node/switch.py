@@ -47,13 +47,13 @@ class Switch:
         if enabled:
             if server:
                 server.set_serving(True)
-            node.transport.resume()
+            node.ingress.put_act(node.transport.resume)
             node.ingress.put_act(node.driver.core.set_ready)
             return
         node.hand_over(limits.SWITCH_TIMEOUT_S)
         if not self.enabled:
             node.ingress.put_act(node.driver.core.set_not_ready)
-            node.transport.pause()
+            node.ingress.put_act(node.transport.pause)
             if server:
                 server.set_serving(False, "gRPC is switched off")
 

@@ -1,17 +1,17 @@
-"""One of the two streams to a peer: the thread `append-<peer>` or `heartbeat-<peer>`.
+"""One of the two streams to a peer: the task `append-<peer>` or `heartbeat-<peer>` on the driver's event loop.
 
-The thread dials, says Hello, and keeps the stream until it breaks; then it dials again after a short, jittered wait.
-gRPC takes the batches from `_batches` in a thread of its own (named `…-send` here): that is the one that waits on the
-outbox. Each batch carries all that waited.
+It dials, says Hello, and keeps the stream until it breaks; then it dials again after a short, jittered wait. Each
+channel is a connection of its own, so that a large append under flow control never holds up a heartbeat. A batch
+carries all that waited.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-import threading
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import grpc
 
@@ -39,14 +39,7 @@ CHANNEL_OPTIONS: Final = (
 class Channel:
     """See the module. `kind` is `append` or `heartbeat`."""
 
-    def __init__(
-        self,
-        kind: str,
-        peer: Member,
-        hello: pb.Hello,
-        outbox: Outbox,
-        on_change: Callable[[], None],
-    ) -> None:
+    def __init__(self, kind: str, peer: Member, hello: pb.Hello, outbox: Outbox, on_change: Callable[[], None]) -> None:
         self.kind = kind
         self.peer = peer
         self.outbox = outbox
@@ -55,71 +48,66 @@ class Channel:
         self.connects = 0
         self._hello = hello
         self._on_change = on_change
-        self._stopped = threading.Event()
         self._last_problem = ""
-        self._thread = threading.Thread(target=self._run, name=f"{kind}-{peer.name}", daemon=True)
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        """On the loop's thread."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self.kind}-{self.peer.name}")
 
-    def stop(self) -> None:
-        self._stopped.set()
+    def stop(self) -> asyncio.Task[None] | None:
+        """On the loop's thread; the task, which ends soon."""
         self.outbox.close()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
 
-    def join(self, timeout_s: float) -> None:
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            problem = self._connect_once()
+    async def _run(self) -> None:
+        while True:
+            problem = await self._connect_once()
             self.outbox.close()
             self._on_change()
-            if problem != self._last_problem and not self._stopped.is_set():
+            if problem != self._last_problem:
                 logger.info("%s channel to %s (%s): %s", self.kind, self.peer.name, self.peer.endpoint, problem)
                 self._last_problem = problem
-            self._stopped.wait(random.uniform(0.5, 1.0) * limits.PEER_REDIAL_MS_MAX / 1000)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * limits.PEER_REDIAL_MS_MAX / 1000)
 
-    def _connect_once(self) -> str:
+    async def _connect_once(self) -> str:
         """Hold one stream until it ends; why it ended, for people."""
-        with grpc.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
             try:
-                grpc.channel_ready_future(channel).result(timeout=limits.PEER_DIAL_TIMEOUT_S)
-            except grpc.FutureTimeoutError:
+                await asyncio.wait_for(channel.channel_ready(), limits.PEER_DIAL_TIMEOUT_S)
+            except TimeoutError:
                 return "cannot be reached"
-            if self._stopped.is_set():
-                return "stopped"
             exchange = channel.stream_unary(
                 EXCHANGE,
                 request_serializer=pb.PeerBatch.SerializeToString,
                 response_deserializer=pb.PeerGoodbye.FromString,
             )
-            self.outbox.open()
-            self.connects += 1
-            ended = threading.Event()
-            call = exchange.future(self._batches(ended))
-            logger.info("%s channel to %s (%s): connected", self.kind, self.peer.name, self.peer.endpoint)
-            self._last_problem = ""
-            self._on_change()
+            call = exchange()
             try:
-                goodbye = call.result()
-            except grpc.RpcError as error:
+                await call.write(pb.PeerBatch(hello=self._hello))
+                self._opened()
+                call.add_done_callback(lambda _: self.outbox.close())
+                while messages := await self.outbox.take(limits.PEER_BATCH_BYTES_MAX):
+                    await self._write(call, messages)
+                goodbye = await call
+            except grpc.aio.AioRpcError as error:
                 return f"{error.code().name}: {error.details()}"
-            except grpc.FutureCancelledError:
-                return "cancelled"
-            finally:
-                ended.set()
-                self.outbox.close()
+            except (asyncio.InvalidStateError, grpc.aio.UsageError):
+                # A write on a call that has just ended; why it ended, the call itself knows.
+                return f"{(await call.code()).name}: {await call.details()}"
             return f"closed by the peer: {goodbye.reason}" if goodbye.reason else "closed by the peer"
 
-    def _batches(self, ended: threading.Event) -> Iterator[pb.PeerBatch]:
-        """What gRPC sends, taken by its own thread until this stream has ended."""
-        threading.current_thread().name = f"{self.kind}-{self.peer.name}-send"
-        yield pb.PeerBatch(hello=self._hello)
-        while not ended.is_set() and not self._stopped.is_set():
-            messages = self.outbox.take(limits.PEER_BATCH_BYTES_MAX, limits.PEER_TAKE_TIMEOUT_S)
-            if messages:
-                batch = pb.PeerBatch(messages=messages)
-                self.batches += 1
-                self.bytes += batch.ByteSize()
-                yield batch
+    def _opened(self) -> None:
+        self.outbox.open()
+        self.connects += 1
+        self._last_problem = ""
+        logger.info("%s channel to %s (%s): connected", self.kind, self.peer.name, self.peer.endpoint)
+        self._on_change()
+
+    async def _write(self, call: Any, messages: list[pb.PeerMessage]) -> None:
+        batch = pb.PeerBatch(messages=messages)
+        self.batches += 1
+        self.bytes += batch.ByteSize()
+        await call.write(batch)

@@ -40,7 +40,8 @@ class _Link:
 
 
 class Transport:
-    """See the module. Thread-safe; `on_change` is called (from any thread) when a channel connects or breaks."""
+    """See the module. All that changes something runs on the driver's event loop; `on_change` is called there when a
+    channel connects or breaks."""
 
     def __init__(self, *, cluster_id: int, node_id: int, on_change: Callable[[], None]) -> None:
         self._cluster_id = cluster_id
@@ -190,13 +191,10 @@ class Transport:
         for member in members:
             self.add(member)
 
-    def stop(self, timeout_s: float) -> None:
+    def stop(self) -> None:
         with self._lock:
             links = list(self._links.values())
             self._links.clear()
             self._paused = True
         for link in links:
             self._stop_link(link)
-        for link in links:
-            for channel in link.channels:
-                channel.join(timeout_s)

@@ -255,6 +255,11 @@ class Raft(Server):
             raise ReadNotPossible(str(leader.refusal()))
         leader.read_index(context)
 
+    def hurry(self, peer: int) -> None:
+        """Somebody at `peer` waits for what is in the log now. Only of interest with `lazy_commit`, on the leader."""
+        if isinstance(self.behaviour, Leader):
+            self.behaviour.replication.hurry(peer)
+
     def transfer(self, to: int) -> None:
         """Hands leadership to `to`. Raises `NotLeader`, or `TransferRefused`. Given up after an election timeout."""
         self._leading().transfer(to)

@@ -72,6 +72,8 @@ class Leader(Behaviour):
         server = self.server
         server.elapsed += 1
         self.heartbeat_elapsed += 1
+        if server.options.lazy_commit:
+            self.replication.bump_commits()
         self._turn()
         if server.elapsed >= server.options.election_ticks:
             server.elapsed = 0

@@ -63,6 +63,7 @@ class Progress:
 
     __slots__ = (
         "held",
+        "hurry_to",
         "id",
         "inflights",
         "match",
@@ -88,6 +89,8 @@ class Progress:
         """Whether the peer was heard since the last check of the quorum."""
         self.sent_commit = 0
         """The greatest commit index that the peer was told of."""
+        self.hurry_to = 0
+        """A commit index up to here is told at once, also where commits are told lazily."""
         self.wants_append = False
         """Whether the next flush sends an append even if it carries nothing."""
         self.nudge_match = NO_NUDGE

@@ -24,11 +24,13 @@ _SNAPSHOT = ProgressState.SNAPSHOT
 class Replication:
     """The peers of one leader in one term."""
 
-    __slots__ = ("due", "matches", "peers", "server", "term_start")
+    __slots__ = ("bump_due", "due", "matches", "peers", "server", "term_start")
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.due = False
+        self.bump_due = False
+        """Whether the next flush also tells peers a commit index and nothing else (of interest with `lazy_commit`)."""
         self.term_start = server.log.last_index + 1
         """Index of the no-op that opens this leader's term: at and behind it, every entry is of this term."""
         self.matches: dict[int, int] = {server.id: server.log.persisted}
@@ -58,13 +60,17 @@ class Replication:
         self.due = False
         log = self.server.log
         last, commit = log.last_index, log.commit
+        eager = self.bump_due or not self.server.options.lazy_commit
+        self.bump_due = False
         cut: dict[int, tuple[Entry, ...]] = {}
         for peer in self.peers.values():
             wanted, peer.wants_append = peer.wants_append, False
             if peer.held or peer.state is _SNAPSHOT:
                 continue
-            if not wanted and peer.next > last and not peer.can_bump_commit(commit):
-                continue
+            if not wanted and peer.next > last:
+                hurried = peer.sent_commit < peer.hurry_to
+                if not (eager or hurried) or not peer.can_bump_commit(commit):
+                    continue
             if self._send_append(peer, cut) and peer.next <= last and not peer.held and peer.state is not _SNAPSHOT:
                 self.due = True
 
@@ -106,7 +112,7 @@ class Replication:
         `timer`: it was due anyway, and is not only a round of reads: its answer is a reason to look for lost appends.
         """
         server = self.server
-        for peer in self.peers.values():
+        for peer in self.peers.values() if timer else self._enough_for_a_round(context):
             commit = min(peer.match, server.log.commit)
             peer.sent_commit = max(peer.sent_commit, commit)
             if timer:
@@ -114,6 +120,32 @@ class Replication:
             server.outbox.append(
                 Message(MessageType.HEARTBEAT, peer.id, server.id, server.term, commit=commit, context=context)
             )
+
+    def bump_commits(self) -> None:
+        """Once a tick: whoever was not told the commit index is told now."""
+        commit = self.server.log.commit
+        if any(peer.can_bump_commit(commit) for peer in self.peers.values()):
+            self.bump_due = self.due = True
+
+    def hurry(self, peer_id: int) -> None:
+        """Somebody at this peer waits for what is in the log now: tell it at once when that is committed."""
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            peer.hurry_to = self.server.log.last_index
+            self.due = self.due or peer.can_bump_commit(self.server.log.commit)
+
+    def _enough_for_a_round(self, context: int) -> list[Progress]:
+        """As many peers as make a quorum with this node, of those that answered the last heartbeat; in turns."""
+        config = self.server.config
+        everybody = list(self.peers.values())
+        if not self.server.options.frugal_reads or config.joint or self.server.id not in config.voters:
+            return everybody
+        lively = [p for p in everybody if p.id in config.voters and p.recent_active and p.nudge_match == NO_NUDGE]
+        needed = len(config.voters) // 2
+        if len(lively) < needed:
+            return everybody
+        first = context % len(lively) if lively else 0
+        return [*lively[first:], *lively[:first]][:needed]
 
     def want(self, peer: Progress) -> None:
         """An append to `peer`, even an empty one."""
