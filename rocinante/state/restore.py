@@ -8,11 +8,14 @@ from array import array
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
 
+from google.protobuf.message import DecodeError
+
 from rocinante import limits
 from rocinante.state.applier import State
 from rocinante.state.flows import FlowTable
 from rocinante.state.kv.versions import Version
 from rocinante.state.order import SEGMENT_KEYS, Segment
+from rocinante.state.outcome import decode_outcome
 from rocinante.state.sections import SnapshotError, unframe
 from rocinante.state.sessions import KeptOutcome, KeptSession, Sessions
 from rocinante.state.snapshot import (
@@ -42,7 +45,7 @@ def restore_state(chunks: Iterable[bytes]) -> State:
             builder.take(tag, payload)
         except SnapshotError:
             raise
-        except (struct.error, ValueError, IndexError) as error:
+        except (struct.error, ValueError, IndexError, DecodeError) as error:
             raise SnapshotError(f"snapshot: a section with tag {tag} cannot be read: {error}") from error
     return builder.finish()
 
@@ -125,7 +128,9 @@ class _Builder:
         while at < end:
             session, seq, length = OUTCOME_LAYOUT.unpack_from(payload, at)
             at += OUTCOME_LAYOUT.size
-            self._outcomes.append(KeptOutcome(session, seq, payload[at : at + length]))
+            outcome = payload[at : at + length]
+            decode_outcome(outcome)
+            self._outcomes.append(KeptOutcome(session, seq, outcome))
             at += length
         if at != end:
             raise SnapshotError("snapshot: the last outcome of a section is cut off")
