@@ -27,7 +27,7 @@ CHECK, HEALTH_WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{name}" for name in
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def health_of(wire: Wire, service: str = "") -> int:
+def health_of(wire: Wire, service: str = "") -> Any:
     return wire.call(CHECK, health_pb2.HealthCheckRequest(service=service), health_pb2.HealthCheckResponse).status
 
 

@@ -262,6 +262,12 @@ class LocalNode:
         with self._condition:
             if watch in self._watches:
                 self._watches.remove(watch)
+                self._condition.notify_all()
+
+    def wait_until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait for something that changes with a proposal or a watch."""
+        with self._condition:
+            return self._condition.wait_for(holds, timeout_s)
 
     @property
     def watchers(self) -> int:
