@@ -350,3 +350,21 @@ DRAIN_POLL_S: Final = 0.01
 SWITCH_TIMEOUT_S: Final = 5.0
 READY_POLL_S: Final = 0.2
 SIGNAL_POLL_S: Final = 0.5
+
+# --- the development cluster (`rocinante dev`)
+DEV_NODES_MAX: Final = 9
+DEV_STATUS_INTERVAL_S: Final = 0.5
+DEV_STATUS_TIMEOUT_S: Final = 1.0
+DEV_REFRESH_INTERVAL_S: Final = 0.25
+DEV_PLAIN_INTERVAL_S: Final = 10.0
+"""Without a terminal a line with everything is printed this often, beside the lines about what happens."""
+DEV_STOP_TIMEOUT_S: Final = 10.0
+"""How long nodes may take to end before they are killed."""
+DEV_STOP_PATIENCE_S: Final = 2.0
+DEV_SNIFFER_STOP_TIMEOUT_S: Final = 3.0
+DEV_MESSAGES_MAX: Final = 6
+DEV_LINE_BYTES_MAX: Final = 1_024
+DEV_LOG_BYTES_MAX: Final = 16 * MIB
+"""A node's log that is longer is put aside (one of them is kept) when the node starts."""
+DEV_LOG_TAIL_BYTES: Final = 4_096
+DEV_TRANSFER_TIMEOUT_S: Final = 5.0
