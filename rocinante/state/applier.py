@@ -25,6 +25,8 @@ from rocinante.state.kv.writer import KvWriter
 from rocinante.state.outcome import Result, decode_outcome, encode_outcome
 from rocinante.state.sessions import Sessions
 
+_OPEN: Final = int(Kind.SESSION_OPEN)
+_CLOSE: Final = int(Kind.SESSION_CLOSE)
 _NOW: Final = struct.Struct(">Q")
 _EVENTS_OVERHEAD_BYTES: Final = 200
 _M = TypeVar("_M", bound=Message)
@@ -100,10 +102,10 @@ class Applier:
         kind, session, seq, ack, body = command
         sessions = self._state.sessions
         try:
-            if kind == Kind.SESSION_OPEN:
+            if kind == _OPEN:
                 sessions.open(session, self._state.now_ms)
                 return None
-            if kind == Kind.SESSION_CLOSE:
+            if kind == _CLOSE:
                 sessions.close(session)
                 return None
             if session:

@@ -3,8 +3,8 @@
     u8 tag | content     tags 0 None, 1 int (u64), 2.. an etcd response (protobuf), 64.. an error (u16 length | field |
     text)
 
-A result is kept as bytes, not as an object, so that what a caller does with the object that it got changes nothing
-here.
+The etcd messages have no maps, so that their bytes are the same on all nodes. A result is kept as bytes, not as an
+object, so that what a caller does with the object that it got changes nothing here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FIELD: Final = struct.Struct(">H")
 def encode_outcome(outcome: Result | RocinanteError) -> bytes:
     """The bytes of a result, or of one of the errors that a state machine may give."""
     if isinstance(outcome, Message):
-        return _MESSAGE_TAGS[type(outcome)] + outcome.SerializeToString(deterministic=True)
+        return _MESSAGE_TAGS[type(outcome)] + outcome.SerializeToString()
     if outcome is None:
         return _NONE
     if isinstance(outcome, int):

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from rocinante.pb.etcd import kv_pb2
-from rocinante.state.kv.versions import Version, to_message
+from rocinante.state.kv.versions import Version, fill
 
 _TRIM_CHANGES_MIN: Final = 4096
 """The lists are cut only when at least so many, and half of them, have gone: so that cutting costs O(1) a change."""
@@ -25,11 +25,16 @@ class Change(NamedTuple):
     def event(self, *, with_previous: bool = True) -> kv_pb2.Event:
         """etcd's event: of a deletion `kv` has the key and mod_revision only."""
         key, version, previous = self
-        previous_kv = to_message(key, previous) if with_previous and previous is not None else None
+        event = kv_pb2.Event()
         if version.value is None:
-            kv = kv_pb2.KeyValue(key=key, mod_revision=version.main)
-            return kv_pb2.Event(type=kv_pb2.Event.DELETE, kv=kv, prev_kv=previous_kv)
-        return kv_pb2.Event(type=kv_pb2.Event.PUT, kv=to_message(key, version), prev_kv=previous_kv)
+            event.type = kv_pb2.Event.DELETE
+            event.kv.key = key
+            event.kv.mod_revision = version.main
+        else:
+            fill(event.kv, key, version)
+        if previous is not None and with_previous:
+            fill(event.prev_kv, key, previous)
+        return event
 
 
 class History:

@@ -34,6 +34,7 @@ class KvStore:
         self._changes: list[Change] = []
         self._before: dict[bytes, Version | None] = {}
         """What the keys that this write changes were before it."""
+        self._changed_bytes = 0
         self._sweep_at = 0
         """Number of the change up to which the last compaction has been carried out."""
         self._sweeping = False
@@ -71,13 +72,11 @@ class KvStore:
         if not self._changes:
             return None
         self.revision += 1
-        self.committed_bytes = sum(
-            size_bytes(key, version) + (size_bytes(key, previous) if previous is not None else 0)
-            for key, version, previous in self._changes
-        )
+        self.committed_bytes = self._changed_bytes
         changes = KvChanges(self.revision, tuple([change.event() for change in self._changes]))
         self._changes = []
         self._before = {}
+        self._changed_bytes = 0
         return changes
 
     def rollback(self) -> None:
@@ -88,6 +87,7 @@ class KvStore:
             self.bytes -= size_bytes(change.key, change.version)
         self._changes = []
         self._before = {}
+        self._changed_bytes = 0
 
     def _append(self, key: bytes, version: Version, previous: Version | None) -> None:
         # Of a key that is changed twice at once an event's prev_kv is, both times, what it was at the revision before.
@@ -95,7 +95,9 @@ class KvStore:
         self.index.append(key, version)
         self.history.append(change)
         self._changes.append(change)
-        self.bytes += size_bytes(key, version)
+        size = size_bytes(key, version)
+        self.bytes += size
+        self._changed_bytes += size + (size_bytes(key, previous) if previous is not None else 0)
 
     # --- compaction
 

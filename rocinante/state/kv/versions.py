@@ -33,16 +33,17 @@ class Version(NamedTuple):
     lease: int
 
 
-def to_message(key: bytes, version: Version, *, keys_only: bool = False) -> kv_pb2.KeyValue:
-    """etcd's message of a version that is no tombstone."""
-    return kv_pb2.KeyValue(
-        key=key,
-        value=None if keys_only else version.value,
-        create_revision=version.create,
-        mod_revision=version.main,
-        version=version.version,
-        lease=version.lease,
-    )
+def fill(message: kv_pb2.KeyValue, key: bytes, version: Version, *, keys_only: bool = False) -> None:
+    """Write a version that is no tombstone into an empty message. (Setting fields is twice as fast as passing them.)"""
+    main, _, create, number, value, lease = version
+    message.key = key
+    message.create_revision = create
+    message.mod_revision = main
+    message.version = number
+    if value and not keys_only:
+        message.value = value
+    if lease:
+        message.lease = lease
 
 
 class KeyIndex:

@@ -15,7 +15,7 @@ from rocinante import limits
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.state.kv import errors
 from rocinante.state.kv.store import KvStore
-from rocinante.state.kv.versions import Version, to_message, version_at
+from rocinante.state.kv.versions import Version, fill, version_at
 
 Pair = tuple[bytes, Version]
 
@@ -125,7 +125,8 @@ def read_range(view: View, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeRespon
     range."""
     revision = view.at(request.revision)
     key, range_end = request.key, request.range_end
-    response = rpc_pb2.RangeResponse(header=rpc_pb2.ResponseHeader(revision=view.revision))
+    response = rpc_pb2.RangeResponse()
+    response.header.revision = view.revision
     if request.count_only:
         response.count = view.count(key, range_end, revision)
         return response
@@ -138,7 +139,9 @@ def read_range(view: View, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeRespon
         del pairs[request.limit :]
         response.more = True
     view.spend(pairs, keys_only=request.keys_only)
-    response.kvs.extend([to_message(name, version, keys_only=request.keys_only) for name, version in pairs])
+    add, keys_only = response.kvs.add, request.keys_only
+    for name, version in pairs:
+        fill(add(), name, version, keys_only=keys_only)
     return response
 
 

@@ -10,7 +10,7 @@ from rocinante.state.events import KvChanges
 from rocinante.state.kv import check, errors
 from rocinante.state.kv.store import KvStore
 from rocinante.state.kv.txn import check_chosen, choose, run
-from rocinante.state.kv.versions import to_message
+from rocinante.state.kv.versions import fill
 from rocinante.state.kv.view import View
 
 
@@ -58,7 +58,8 @@ class KvWriter:
     def _put(self, request: rpc_pb2.PutRequest) -> rpc_pb2.PutResponse:
         store, key = self._store, request.key
         value, lease = request.value, request.lease
-        response = rpc_pb2.PutResponse(header=rpc_pb2.ResponseHeader(revision=store.revision + 1))
+        response = rpc_pb2.PutResponse()
+        response.header.revision = store.revision + 1
         if request.prev_kv or request.ignore_value or request.ignore_lease:
             previous = store.index.newest(key)
             if previous is None:
@@ -70,7 +71,7 @@ class KvWriter:
                 if request.ignore_lease:
                     lease = previous.lease
                 if request.prev_kv:
-                    response.prev_kv.CopyFrom(to_message(key, previous))
+                    fill(response.prev_kv, key, previous)
         store.put(key, value, lease)
         return response
 
@@ -79,7 +80,8 @@ class KvWriter:
         if request.prev_kv:
             pairs = view.pairs(request.key, request.range_end, view.revision, 0)
             view.spend(pairs)
-            response.prev_kvs.extend([to_message(key, version) for key, version in pairs])
+            for key, version in pairs:
+                fill(response.prev_kvs.add(), key, version)
         response.deleted = self._store.delete(request.key, request.range_end)
         response.header.revision = self._store.read_revision
         return response
