@@ -45,6 +45,13 @@ find_python() {
     die "no Python 3.11 or later (looked for: ${PYTHON:-python3 python3.13 python3.12 python3.11}); set PYTHON=…"
 }
 
+# Whether .venv works, and has the Python that was asked for (if one was).
+usable() {
+    local version='import pip, sys; print(sys.version)'
+    [ "$("$venv/bin/python" -c "$version" 2>/dev/null || echo broken)" = \
+        "$("${PYTHON:-$venv/bin/python}" -c "${version/pip, /}" 2>/dev/null)" ]
+}
+
 make_venv() {
     local python version
     python=$(find_python)
@@ -76,7 +83,7 @@ stamp_of() {
 
 set_up() {
     local profile=$1 lock=$2 existed=yes
-    "$venv/bin/python" -c 'import pip' 2>/dev/null || { make_venv; existed=no; }
+    usable || { make_venv; existed=no; }
     if [ "$(cat "$venv/.stamp-$profile" 2>/dev/null)" = "$(stamp_of "$lock")" ]; then
         return
     fi

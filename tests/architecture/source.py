@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,7 @@ class Source:
         parts = self.module.split(".")
         return parts[1] if len(parts) > 1 else ""
 
-    @property
+    @cached_property
     def imports(self) -> list[Import]:
         below_typing = {
             id(child)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 
 import pytest
@@ -157,7 +159,7 @@ def test_every_third_party_import_is_declared() -> None:
 def test_every_dependency_is_imported() -> None:
     modules = {each.module.split(".")[0] for source in sources() for each in source.imports}
     modules |= {"google"}  # the generated code's
-    provided = {canonicalize_name(name) for top in modules for name in packages_distributions().get(top, [])}
+    provided = {canonicalize_name(name) for top in modules for name in providers().get(top, [])}
     unused = {name for name in declared() - provided if is_installed(name)}
     assert not unused, "nobody imports these dependencies"
 
@@ -170,15 +172,20 @@ def declared(*groups: str) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
+@cache
+def providers() -> Mapping[str, list[str]]:
+    """Which distributions provide a top-level module."""
+    return packages_distributions()
+
+
 def undeclared(files: list[Source], names: set[str]) -> list[str]:
-    providers = packages_distributions()
     found = []
     for source in files:
         for each in source.imports:
             top = each.module.split(".")[0]
             if top in sys.stdlib_module_names or top in {"rocinante", "tests"}:
                 continue
-            provided = {canonicalize_name(name) for name in providers.get(top, [])}
+            provided = {canonicalize_name(name) for name in providers().get(top, [])}
             # A package for one processor only is not installed on another, but is declared under its own name.
             if not provided & names and canonicalize_name(top) not in names:
                 found.append(f"{source.relative}:{each.line}: {top}")
