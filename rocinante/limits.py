@@ -43,6 +43,10 @@ PEER_BATCH_BYTES_MAX: Final = 8 * MIB
 PEER_HEARTBEAT_QUEUE_MESSAGES_MAX: Final = 256
 PEER_REDIAL_MS_MAX: Final = 200
 """Wait before the next dial, jittered down to half."""
+PEER_GONE_TIMEOUT_S: Final = 0.3
+"""How long it may take to find out whether the host of a peer that went silent refuses connections."""
+GONE_CAMPAIGN_MS_MAX: Final = 100
+"""The random delay before a follower whose leader's process has ended runs for election."""
 PEER_DIAL_TIMEOUT_S: Final = 2.0
 PEER_KEEPALIVE_MS: Final = 5_000
 PEER_KEEPALIVE_TIMEOUT_MS: Final = 5_000

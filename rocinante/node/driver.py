@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -134,6 +135,23 @@ class Driver:
         self._ingress.on_work = lambda: None
         if self._timer is not None:
             self._timer.cancel()
+
+    def peer_gone(self, peer: int) -> None:
+        """The peer's host refuses connections, so its process has ended. If it led, do not wait for the time-out.
+
+        The others see it at the same moment; a random delay keeps them from asking each other for votes at once.
+        """
+        core = self.core
+        if core.role is not Role.FOLLOWER or core.leader != peer or self._recovery.active or self._loop is None:
+            return
+        logger.info("the leader, %s, has ended; electing another", self._membership.name_of(peer))
+        core.forget_leader()
+        self._loop.call_later(random.uniform(0, limits.GONE_CAMPAIGN_MS_MAX / 1000), self._campaign_if_leaderless)
+
+    def _campaign_if_leaderless(self) -> None:
+        if self._running and self.core.role is Role.FOLLOWER and self.core.leader == NONE:
+            self.core.campaign()
+            self._turn()
 
     def _schedule(self) -> None:
         """There is work: one turn, soon. Everything that comes until then is in it."""

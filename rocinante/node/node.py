@@ -81,7 +81,10 @@ class Node:
         config = self.config
         self.ingress = Ingress(proposals_max=config.limits.ingress_proposals, bytes_max=config.limits.ingress_bytes)
         self.transport = Transport(
-            cluster_id=config.cluster_id, node_id=self.id, on_change=lambda: self.ingress.put_act(self._tell_peers)
+            cluster_id=config.cluster_id,
+            node_id=self.id,
+            on_change=lambda: self.ingress.put_act(self._tell_peers),
+            on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
         )
         core = make_core(opened, self.id, core_options(config))
         snapshots = opened.engine.snapshots

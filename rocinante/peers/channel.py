@@ -39,7 +39,15 @@ CHANNEL_OPTIONS: Final = (
 class Channel:
     """See the module. `kind` is `append` or `heartbeat`."""
 
-    def __init__(self, kind: str, peer: Member, hello: pb.Hello, outbox: Outbox, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        peer: Member,
+        hello: pb.Hello,
+        outbox: Outbox,
+        on_change: Callable[[], None],
+        on_gone: Callable[[int], None] | None = None,
+    ) -> None:
         self.kind = kind
         self.peer = peer
         self.outbox = outbox
@@ -48,6 +56,7 @@ class Channel:
         self.connects = 0
         self._hello = hello
         self._on_change = on_change
+        self._on_gone = on_gone
         self._last_problem = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -70,6 +79,7 @@ class Channel:
             if problem != self._last_problem:
                 logger.info("%s channel to %s (%s): %s", self.kind, self.peer.name, self.peer.endpoint, problem)
                 self._last_problem = problem
+                await self._look_whether_gone()
             await asyncio.sleep(random.uniform(0.5, 1.0) * limits.PEER_REDIAL_MS_MAX / 1000)
 
     async def _connect_once(self) -> str:
@@ -98,6 +108,20 @@ class Channel:
                 # A write on a call that has just ended; why it ended, the call itself knows.
                 return f"{(await call.code()).name}: {await call.details()}"
             return f"closed by the peer: {goodbye.reason}" if goodbye.reason else "closed by the peer"
+
+    async def _look_whether_gone(self) -> None:
+        """A host that refuses the connection lives, but the node on it does not: no need to wait for a time-out."""
+        if self._on_gone is None or not self.connects:
+            return
+        try:
+            dial = asyncio.open_connection(self.peer.address, self.peer.port)
+            _, writer = await asyncio.wait_for(dial, limits.PEER_GONE_TIMEOUT_S)
+        except ConnectionRefusedError:
+            self._on_gone(self.peer.id)
+        except (OSError, TimeoutError):
+            return
+        else:
+            writer.close()
 
     def _opened(self) -> None:
         self.outbox.open()

@@ -167,6 +167,14 @@ class Raft(Server):
         if self.role not in (Role.LEADER, Role.NOT_READY):
             self.start_election()
 
+    def forget_leader(self) -> None:
+        """A follower no longer holds to its leader: it refuses nobody its vote for its sake, and does not wait for it.
+
+        For a caller who knows that the leader's process has ended. Should that be wrong, its next message repairs it.
+        """
+        if self.role is Role.FOLLOWER:
+            self.leader = NONE
+
     def _enter_term(self, term: int) -> None:
         if term < self.term:
             raise FatalInconsistency(f"the term would fall from {self.term} to {term}")
