@@ -19,7 +19,8 @@ __all__ = ["Admin", "Backup"]
 
 
 class Admin:
-    """Each call goes to one node, once: one that does not answer is Unavailable."""
+    """Each call goes to one node, once: one that does not answer is Unavailable, and where it
+    may have acted, OutcomeUnknown."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -28,16 +29,16 @@ class Admin:
         """Switch a node's gRPC interface. Off: the node is not ready until REST (`POST /v1/admin/grpc`) switches it on
         again."""
         request = admin_pb2.SetGrpcRequest(enabled=enabled)
-        return self._connection.ask(admin.SET_GRPC, request, self._connection.only(endpoint), timeout_s).enabled
+        return self._connection.act(admin.SET_GRPC, request, self._connection.only(endpoint), timeout_s).enabled
 
     def stop(self, *, endpoint: str | None = None, timeout_s: float | None = None) -> None:
         """Have a node stop gracefully, as by SIGTERM. Returns once it has begun."""
-        self._connection.ask(admin.STOP, admin_pb2.StopRequest(), self._connection.only(endpoint), timeout_s)
+        self._connection.act(admin.STOP, admin_pb2.StopRequest(), self._connection.only(endpoint), timeout_s)
 
     def snapshot(self, *, endpoint: str | None = None, timeout_s: float = CLIENT_SAVE_TIMEOUT_S) -> SnapshotResult:
         """Have a node take a snapshot now and compact its log."""
         node = self._connection.only(endpoint)
-        answer = self._connection.ask(admin.SNAPSHOT, admin_pb2.SnapshotRequest(), node, timeout_s)
+        answer = self._connection.act(admin.SNAPSHOT, admin_pb2.SnapshotRequest(), node, timeout_s)
         return SnapshotResult(answer.index, answer.term, answer.bytes, answer.digest)
 
     def log(

@@ -76,8 +76,13 @@ class Connection:
         return self._call(method, request, rules, self.caller.deadline(timeout_s))
 
     def ask(self, method: Method[Q, R], request: Q, endpoint: str, timeout_s: float | None = None) -> R:
-        """A call to this node and no other, made once."""
+        """A question to this node and no other, once. Raises Unavailable when it does not answer."""
         rules: Rules[R] = Rules(patient=True, endpoint=endpoint)
+        return self._call(method, request, rules, self.caller.deadline(timeout_s), discover=False)
+
+    def act(self, method: Method[Q, R], request: Q, endpoint: str, timeout_s: float | None = None) -> R:
+        """As `ask`, for what changes something: raises OutcomeUnknown when the answer was lost."""
+        rules: Rules[R] = Rules(repeat_unknown=False, patient=True, endpoint=endpoint)
         return self._call(method, request, rules, self.caller.deadline(timeout_s), discover=False)
 
     def _call(

@@ -68,7 +68,7 @@ class FlowWatch:
 
     @property
     def index(self) -> int:
-        """The last log index that was read: where a later watch goes on."""
+        """The last log index of which all was read: where a later watch goes on."""
         return self._index
 
     def close(self) -> None:

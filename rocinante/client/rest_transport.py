@@ -124,14 +124,14 @@ class RestTransport:
 
     def json(self, ask: Ask, attempt: Try) -> Any:
         """One try; the answer's JSON. Raises Failed."""
-        body = self.bytes(ask, attempt)
+        body = self.content(ask, attempt)
         try:
             return json.loads(body)
         except ValueError:
             text = "the answer is not JSON: is it a REST address?"
             raise Failed(Unavailable(text), Next.ELSEWHERE, unknown=True, node_down=True) from None
 
-    def bytes(self, ask: Ask, attempt: Try) -> bytes:
+    def content(self, ask: Ask, attempt: Try) -> bytes:
         """One try; the answer's body. Raises Failed."""
         url = attempt.endpoint + ask.path + (f"?{httpx.QueryParams(ask.query)}" if ask.query else "")
         ends_s = time.monotonic() + attempt.timeout_s

@@ -195,14 +195,14 @@ class Caller:
             self._router.worked(endpoint)
         if failed.then is Next.STOP:
             raise failed.error
-        if rules.endpoint is not None:
-            raise Unavailable(f"{endpoint}: {failed.error.message}") if failed.node_down else failed.error
         if failed.unknown:
             call.try_timeout_s *= 2
             if rules.sessions is None and not rules.repeat_unknown:
                 raise OutcomeUnknown(
                     f"{failed.error.message}; it may or may not have been done: look before you repeat it"
                 )
+        if rules.endpoint is not None:
+            raise Unavailable(f"{endpoint}: {failed.error.message}") if failed.node_down else failed.error
         if failed.then is Next.REOPEN:
             self._reopen(call, rules)
         elif failed.then is Next.LATER:

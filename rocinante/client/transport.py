@@ -48,7 +48,8 @@ _NEVER_CONNECTED: Final = (
 """What gRPC core says when no connection was there to send the request on (pick_first.cc, the resolvers)."""
 _CERTAINLY_NOT: Final = ("not ready", "no leader")
 """How a node's own refusal begins that can name no leader, because there is none; the transport never says so."""
-_TOO_LARGE: Final = ("larger than max", "page with")
+_TOO_LARGE: Final = ("larger than max", "page through")
+"""Of what is too large, and is so the next time too: gRPC core (message_size), and the state machine of a range."""
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
