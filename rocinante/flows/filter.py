@@ -21,6 +21,8 @@ CHOICES_MAX: Final = 256
 """Choices of one condition; more are refused, for every record is compared with each."""
 _C = TypeVar("_C")
 _T = TypeVar("_T")
+_HAS_BACKEND: Final = int(FlowFlag.HAS_BACKEND)
+_BACKEND_V4: Final = int(FlowFlag.BACKEND_V4)
 _FLAGS: Final = struct.Struct(">H")
 
 
@@ -70,10 +72,10 @@ class BackendMatch:
         if self.name:
             return unpack_tail(value)[0] == self.name
         (flags,) = _FLAGS.unpack_from(value, FLAGS_OFFSET)
-        if not flags & FlowFlag.HAS_BACKEND:
+        if not flags & _HAS_BACKEND:
             return False
         field_bytes = 4 if len(value) == NARROW_BYTES else 16
-        address_bytes = 4 if field_bytes == 4 or flags & FlowFlag.BACKEND_V4 else 16
+        address_bytes = 4 if field_bytes == 4 or flags & _BACKEND_V4 else 16
         if value[BACKEND_OFFSET : BACKEND_OFFSET + address_bytes] != self.address:
             return False
         port_at = BACKEND_OFFSET + field_bytes

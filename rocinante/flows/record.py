@@ -61,6 +61,7 @@ LAYOUT_FLAGS: Final = (
     FlowFlag.REVERSED | FlowFlag.HAS_BACKEND | FlowFlag.HAS_REPLY | FlowFlag.BACKEND_V4 | FlowFlag.REPLY_V4
 )
 KNOWN_FLAGS: Final = 0x1FF
+_STATE_MAX: Final = int(max(TcpState))
 NO_FLAGS: Final = FlowFlag(0)
 
 
@@ -98,9 +99,10 @@ class FlowRecord:
     def check(self) -> None:
         """Raise FlowError, naming the field, unless the record can be encoded."""
         self.original.check("original")
-        check_range("tcp_state", self.tcp_state, max(TcpState))
-        if not 0 <= self.flags <= U16_MAX or self.flags & ~KNOWN_FLAGS:
-            raise FlowError("flags", f"0x{self.flags:x} has unknown bits; known are 0x{KNOWN_FLAGS:x}")
+        check_range("tcp_state", self.tcp_state, _STATE_MAX)
+        flags = int(self.flags)
+        if flags & ~KNOWN_FLAGS:
+            raise FlowError("flags", f"0x{flags:x} has unknown bits; known are 0x{KNOWN_FLAGS:x}")
         check_range("mark", self.mark, U32_MAX)
         for name in ("deadline_ms", "updated_ms", "packets_original", "bytes_original", "packets_reply", "bytes_reply"):
             check_range(name, getattr(self, name), U64_MAX)
