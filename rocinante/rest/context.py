@@ -46,6 +46,8 @@ class RestContext:
         self.closing = threading.Event()
         self.queue_depth: Callable[[], int] = lambda: 0
         self._slots = threading.BoundedSemaphore(consensus_slots)
+        self._wake_ups: dict[int, Callable[[], None]] = {}
+        self._wake_ups_lock = threading.Lock()
         self._streams = threading.BoundedSemaphore(limits.REST_EVENT_STREAMS_MAX)
 
     @contextmanager
@@ -61,18 +63,32 @@ class RestContext:
         finally:
             self._slots.release()
 
-    def take_stream(self) -> Callable[[], None]:
-        """Take the place of one event stream; the result gives it back, once. Raises ResourceExhausted."""
+    def close(self) -> None:
+        """End the event streams, those that wait too."""
+        self.closing.set()
+        with self._wake_ups_lock:
+            for wake_up in self._wake_ups.values():
+                wake_up()
+
+    def take_stream(self, wake_up: Callable[[], None]) -> Callable[[], None]:
+        """Take the place of one event stream; the result gives it back, once. Raises ResourceExhausted.
+
+        `wake_up` is called when the server stops.
+        """
         if not self._streams.acquire(blocking=False):
             self.statistics.refused.labels("streams").inc()
             raise ResourceExhausted(
                 f"{limits.REST_EVENT_STREAMS_MAX} event streams are open on this node; use another node"
             )
         self.statistics.streams.inc()
-        given = threading.Lock()
+        key = id(given := threading.Lock())
+        with self._wake_ups_lock:
+            self._wake_ups[key] = wake_up
 
         def give_back() -> None:
             if given.acquire(blocking=False):
+                with self._wake_ups_lock:
+                    del self._wake_ups[key]
                 self.statistics.streams.dec()
                 self._streams.release()
 

@@ -14,6 +14,7 @@ misses nothing. Each stream holds a thread, so there are few places; the next as
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,14 +79,15 @@ class EventStream:
 
     def __init__(self, context: RestContext, wanted: Wanted, is_connected: Callable[[], bool]) -> None:
         self._context, self._wanted, self._is_connected = context, wanted, is_connected
-        self._give_back = context.take_stream()
+        self._awake = threading.Event()
+        self._give_back = context.take_stream(self._awake.set)
         self._watch: Watch | None = None
         self._role: dict[str, Any] = {}
         self._counts = {"entries": 0, "kv_events": 0, "flow_updates": 0}
         self._written_s, self._status_s = time.monotonic(), 0.0
         self._lost = ""
         try:
-            self._watch = context.node.watch(wanted.from_index)
+            self._watch = self._open(wanted.from_index)
         except OutOfRange as error:
             self._lost = error.message
         except BaseException:
@@ -103,6 +105,11 @@ class EventStream:
         if self._watch is not None:
             self._watch.close()
         self._give_back()
+
+    def _open(self, from_index: int) -> Watch:
+        watch = self._context.node.watch(from_index)
+        watch.on_events(self._awake.set)
+        return watch
 
     def _run(self) -> Iterator[bytes]:
         yield BEGIN
@@ -124,7 +131,9 @@ class EventStream:
         yield from self._observe()
         if self._watch is None:
             return
-        events = self._watch.get(limits.REST_EVENT_POLL_S)
+        self._awake.wait(limits.REST_EVENT_POLL_S)
+        self._awake.clear()
+        events = self._watch.get(0)
         buffer = bytearray()
         while events is not None:
             for message in self._messages(events):
@@ -132,7 +141,7 @@ class EventStream:
                 if len(buffer) > CHUNK_BYTES:
                     yield self._written(bytes(buffer))
                     buffer.clear()
-            events = self._watch.get(0) if len(buffer) < CHUNK_BYTES else None
+            events = self._watch.get(0)
         if buffer:
             yield self._written(bytes(buffer))
 
@@ -161,7 +170,7 @@ class EventStream:
             return
         if self._watch is not None:
             self._watch.close()
-        self._watch = self._context.node.watch()
+        self._watch = self._open(0)
 
     def _messages(self, events: AppliedEvents) -> Iterator[bytes]:
         self._counts["entries"] += 1

@@ -229,7 +229,7 @@ class RestServer:
         if thread is None:
             return
         self._stop_deadline = time.monotonic() + grace_s
-        self._context.closing.set()
+        self._context.close()
         self._draining.set()
         self._server.pull_trigger()
         thread.join()

@@ -1,4 +1,4 @@
-"""A node for the page's tests: a LocalNode with two peers whose state the test chooses, keys, and flows; served by the real RestServer.
+"""A node for the page's tests: a LocalNode with two peers whose state the test chooses, keys, and flows.
 
 `python -m tests.browser.demo [PORT]` serves it for looking at, with writes going on.
 """
@@ -9,7 +9,6 @@ import random
 import sys
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from rocinante.state.command import Kind
 from tests.support.local_node import LocalNode
 
 WWW = Path(__file__).resolve().parents[2] / "www"
-HOSTILE = "<img src=x onerror=\"window.pwned=1\">'\"&amp;/../..?#%00"
+HOSTILE = '<img src=x onerror="window.pwned=1">\'"&amp;/../..?#%00'
 FLOWS = 180
 
 
@@ -46,9 +45,19 @@ class DemoNode(LocalNode):
     def _peer(self, peer: PeerView) -> PeerView:
         index = self.state_machine.position.index
         if peer.member.name in self.away:
-            return replace(peer, connected=False, heard_ms=41_000, role="follower", term=self.term, commit=index // 2, lag=index // 2)
+            return replace(
+                peer,
+                connected=False,
+                heard_ms=41_000,
+                role="follower",
+                term=self.term,
+                commit=index // 2,
+                lag=index // 2,
+            )
         role = "leader" if peer.member.id == self.leader else "follower"
-        return replace(peer, role=role, term=self.term, commit=index, applied=index - 1, lag=1, heard_ms=120, version="0.1.0")
+        return replace(
+            peer, role=role, term=self.term, commit=index, applied=index - 1, lag=1, heard_ms=120, version="0.1.0"
+        )
 
     def put(self, key: str | bytes, value: bytes) -> None:
         raw = key.encode() if isinstance(key, str) else key
@@ -56,10 +65,7 @@ class DemoNode(LocalNode):
         self.propose(Kind.KV_PUT, body).result(5)
 
     def put_flows(self, records: list[FlowRecord]) -> None:
-        futures: list[Future[object]] = []
-        for batch in encode_batch(records):
-            futures.append(self.propose(Kind.FLOW_PUT, b"\x03dc1" + batch))  # type: ignore[arg-type]
-        for future in futures:
+        for future in [self.propose(Kind.FLOW_PUT, b"\x03dc1" + batch) for batch in encode_batch(records)]:
             future.result(5)
 
 
@@ -98,7 +104,7 @@ def fill(node: DemoNode) -> None:
     for number in range(60):
         node.put(f"services/web/{number:03}/weight", str(number).encode())
     node.put("services/api/limits", b"rate: 200\nburst: 50\n")
-    node.put("motd", "Don Quijote cabalga de nuevo\n".encode())
+    node.put("motd", b"Don Quijote cabalga de nuevo\n")
     node.put(HOSTILE, HOSTILE.encode())
     node.put(b"\xff\xfe binary", bytes(range(256)))
 

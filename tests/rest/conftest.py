@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 
 from rocinante.rest import RestServer
 from tests.support.local_node import LocalNode
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Making httpx's own context takes longer than most tests here."""
 
 
 @dataclass
@@ -39,7 +43,7 @@ def rest() -> Iterator[Rest]:
         server = RestServer(node, host="127.0.0.1", port=0, threads=8, allowed_hosts=["rocinante.example"])
         server.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as http:
+            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10, verify=NO_TLS) as http:
                 yield Rest(node, server, http)
         finally:
             server.stop()

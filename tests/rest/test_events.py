@@ -14,7 +14,7 @@ from rocinante import limits
 from rocinante.rest import RestServer
 from rocinante.rest.context import RestContext
 from rocinante.rest.events import EventStream, Wanted
-from tests.rest.conftest import Rest
+from tests.rest.conftest import NO_TLS, Rest
 from tests.rest.test_flows import flow
 from tests.support.local_node import LocalNode
 
@@ -129,7 +129,7 @@ def test_a_reader_that_is_too_slow_is_told_so() -> None:
     with LocalNode(watch_events_max=4) as node:
         server = RestServer(node, host="127.0.0.1", port=0, threads=8)
         server.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10, verify=NO_TLS) as http:
             rest = Rest(node, server, http)
             stream = EventStream(RestContext(node, consensus_slots=1), Wanted(frozenset({"kv"})), lambda: True)
             next(stream)
@@ -143,7 +143,9 @@ def test_a_reader_that_is_too_slow_is_told_so() -> None:
 
 
 def test_streams_are_bounded_given_back_and_leave_the_requests_their_threads(rest: Rest) -> None:
-    with httpx.Client(base_url=rest.http.base_url, timeout=10, limits=httpx.Limits(max_connections=100)) as http:
+    with httpx.Client(
+        base_url=rest.http.base_url, timeout=10, verify=NO_TLS, limits=httpx.Limits(max_connections=100)
+    ) as http:
         streams = [http.stream("GET", "/v1/events?types=role") for _ in range(limits.REST_EVENT_STREAMS_MAX)]
         for stream in streams:
             assert stream.__enter__().status_code == 200

@@ -14,7 +14,7 @@ from rocinante.identity import server_id
 from rocinante.ports import Member
 from rocinante.rest import RestServer
 from rocinante.rest.metrics import parse_sample
-from tests.rest.conftest import Rest
+from tests.rest.conftest import NO_TLS, Rest
 from tests.support.local_node import LocalNode
 
 SOURCE = {
@@ -37,13 +37,15 @@ def text() -> str:
         server = RestServer(node, host="127.0.0.1", port=0, threads=8, metrics_sources=[lambda: SOURCE])
         server.start()
         base = f"http://127.0.0.1:{server.port}"
-        httpx.put(f"{base}/v1/kv/k", content=b"1")
-        httpx.get(f"{base}/v1/nothing")
-        httpx.get(f"{base}/v1/status", headers={"Host": "evil.example"})
-        answer = httpx.get(f"{base}/metrics")
+        httpx.put(f"{base}/v1/kv/k", content=b"1", verify=NO_TLS)
+        httpx.get(f"{base}/v1/nothing", verify=NO_TLS)
+        httpx.get(f"{base}/v1/status", headers={"Host": "evil.example"}, verify=NO_TLS)
+        answer = httpx.get(f"{base}/metrics", verify=NO_TLS)
         list(
             parse_openmetrics(
-                httpx.get(f"{base}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
+                httpx.get(
+                    f"{base}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}, verify=NO_TLS
+                ).text
             )
         )
         server.stop()

@@ -16,7 +16,7 @@ from rocinante.errors import ResourceExhausted
 from rocinante.identity import format_id, server_id
 from rocinante.ports import Member
 from rocinante.rest import RestServer
-from tests.rest.conftest import Rest
+from tests.rest.conftest import NO_TLS, Rest
 from tests.support.local_node import LocalNode
 
 NO_CONSENSUS = [
@@ -96,7 +96,9 @@ def test_health_answers_while_all_others_wait_and_those_beyond_the_slots_get_429
 
     def put(_: int) -> int:
         headers = {"Rocinante-Timeout-Ms": "3000"}
-        return httpx.put(f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=10).status_code
+        return httpx.put(
+            f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=10, verify=NO_TLS
+        ).status_code
 
     with ThreadPoolExecutor(slots + 3) as pool:
         writers = [pool.submit(put, number) for number in range(slots + 3)]
@@ -272,12 +274,12 @@ def test_threads_have_their_names_and_stop_leaves_none() -> None:
         server.start()
         ours = names() - before
         assert ours == {"rest"} | {f"rest-{number}" for number in range(5 + limits.REST_EVENT_STREAMS_MAX)} - before
-        assert httpx.get(f"http://127.0.0.1:{server.port}/livez").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{server.port}/livez", verify=NO_TLS).status_code == 200
         server.stop()
         server.stop()
         assert names() - before == set()
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{server.port}/livez")
+            httpx.get(f"http://127.0.0.1:{server.port}/livez", verify=NO_TLS)
 
 
 def test_stop_lets_a_request_finish(rest: Rest) -> None:
@@ -303,17 +305,18 @@ def test_a_wwwroot_that_does_not_exist_costs_a_warning(tmp_path: Path, caplog: p
         for wwwroot, expected in ((own, b"<!doctype"), (tmp_path / "none", b"<!doctype")):
             server = RestServer(node, host="127.0.0.1", port=0, wwwroot=wwwroot)
             server.start()
-            assert httpx.get(f"http://127.0.0.1:{server.port}/").content.startswith(expected)
+            assert httpx.get(f"http://127.0.0.1:{server.port}/", verify=NO_TLS).content.startswith(expected)
             server.stop()
         assert len([record for record in caplog.records if "has no index.html" in record.message]) == 2
         (own / "index.html").write_text("mine")
         server = RestServer(node, host="127.0.0.1", port=0, wwwroot=own)
         server.start()
         base = f"http://127.0.0.1:{server.port}"
-        assert httpx.get(base).text == "mine"
-        assert [httpx.get(f"{base}/{name}").status_code for name in ("link", ".hidden", "..%2fsecret", "nul%00")] == [
-            404
-        ] * 4
-        etag = httpx.get(base).headers["etag"]
-        assert httpx.get(base, headers={"If-None-Match": etag}).status_code == 304
+        assert httpx.get(base, verify=NO_TLS).text == "mine"
+        assert [
+            httpx.get(f"{base}/{name}", verify=NO_TLS).status_code
+            for name in ("link", ".hidden", "..%2fsecret", "nul%00")
+        ] == [404] * 4
+        etag = httpx.get(base, verify=NO_TLS).headers["etag"]
+        assert httpx.get(base, headers={"If-None-Match": etag}, verify=NO_TLS).status_code == 304
         server.stop()
