@@ -154,12 +154,12 @@ class Launcher:
         rows = []
         for node in self._nodes:
             health = node.poller.latest if node.child.condition is Condition.RUNNING else None
-            note = "" if node.child.alive else f"{node.child.describe_end()}: {node.child.last_line()}"
-            rows.append(Row(node.place.name, node.child.pid, node.child.condition, health, node.place.url, note))
+            child, place = node.child, node.place
+            rows.append(Row(place.name, child.pid, child.condition, health, place.url, _note(child)))
         if self._sniffer is not None:
             child = self._sniffer
-            end = "" if child.alive else f"{child.describe_end()}: "
-            rows.append(Row("sniffer", child.pid, child.condition, None, "", end + child.last_line()))
+            note = child.last_line() if child.alive else _note(child)
+            rows.append(Row("sniffer", child.pid, child.condition, None, "", note))
         return rows
 
     def _obey(self, line: str) -> None:
@@ -277,6 +277,11 @@ class Launcher:
             signal.set_wakeup_fd(wake)
             for number, old in before.items():
                 signal.signal(number, old)
+
+
+def _note(child: Child) -> str:
+    """Why it does not run, where the user does not know that anyway."""
+    return f"{child.describe_end()}: {child.last_line()}" if child.condition is Condition.DIED else ""
 
 
 def _is_terminal_gone(error: OSError) -> bool:

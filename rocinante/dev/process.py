@@ -8,6 +8,7 @@ the launcher's main thread.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Final
 
 from rocinante.limits import DEV_LOG_TAIL_BYTES
 
+_EXEC_WAIT_S: Final = 5.0
 _SHIM: Final = Path(__file__).with_name("child.py")
 
 
@@ -58,7 +60,8 @@ class Child:
         """Its output goes to the end of its log."""
         if self.alive:
             raise ValueError(f"{self.name} runs already")
-        command = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), *self._command]
+        reading, writing = os.pipe()
+        command = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), str(writing), *self._command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -66,8 +69,13 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=(writing,),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+        # Until the program runs it may not die with us yet: nobody may stop it before.
+        os.close(writing)
+        select.select([reading], [], [], _EXEC_WAIT_S)
+        os.close(reading)
         self.condition = Condition.RUNNING
         self.status = None
 
