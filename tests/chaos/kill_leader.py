@@ -1,7 +1,7 @@
 """Kill the leader, again and again, under writers: `python -m tests.chaos.kill_leader [--help]`.
 
-Three real nodes, writers of the Python client with its default retries, each writing keys of its own. Every few seconds the
-leader gets SIGKILL and is started again. At the end, on each node for itself: every acknowledged key is there with its
+Three real nodes, writers of the Python client with its default retries, each writing keys of its own. Every few seconds
+the leader gets SIGKILL and is started again. At the end, on each node for itself: every acknowledged key is there with its
 value, written exactly once (version 1), nothing is there that was not asked for, and the state hashes are equal. The
 gap of a kill is the longest time without any acknowledged write from the kill until the next one.
 """
@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def gaps(kills: list[float], acks: list[float], end: float) -> list[float]:
     for at, until in zip(kills, [*kills[1:], end], strict=True):
         inside = [at, *(ack for ack in acks if at < ack <= until), until]
         # The stretch up to `until` is no gap: the next kill, or the end of the writers, cuts it off.
-        steps = [after - before for before, after in zip(inside[:-2], inside[1:-1], strict=True)]
+        steps = [after - before for before, after in pairwise(inside[:-1])]
         found.append(max(steps) if steps else until - at)
     return found
 
