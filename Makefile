@@ -52,7 +52,7 @@ chaos: setup-dev ## two minutes of kill -9 on the leader under 8 writers: nothin
 	$(PY) -m tests.chaos.kill_leader $(ARGS)
 
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
-	$(PY) -m tests.chaos.soak $(ARGS)
+	$(PY) -m tests.benchmarks.soak $(ARGS)
 
 clean: ## remove what was built, cached and left by `make run`
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante
