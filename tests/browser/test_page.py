@@ -231,9 +231,14 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page: Page, theme: str)
     assert page.console() == []
 
 
+HIDE = """
+Object.defineProperty(document, "hidden", {value: arguments[0], configurable: true});
+document.dispatchEvent(new Event("visibilitychange"));
+"""
 CONTRAST = """
 const luminance = (colour) => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => linear(v / 255));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const ground = (element) => {
@@ -290,13 +295,9 @@ def test_a_hidden_page_gives_its_stream_back(page: Page) -> None:
     page.open()
     page.sees("link", "Live")
     page.until(lambda: page.node.watchers == 1, "one watcher")
-    page.run(
-        "Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
-    )
+    page.run(HIDE, True)
     page.until(lambda: page.node.watchers == 0, "no watcher")
-    page.run(
-        "Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
-    )
+    page.run(HIDE, False)
     page.until(lambda: page.node.watchers == 1, "one watcher again")
 
 

@@ -94,7 +94,7 @@ export class Overview {
 
   updateActions(status, link) {
     const reachable = link !== "unreachable";
-    setText(this.handText, status.leader ? `${status.leader_name} leads. Another voter can take over without a gap.` : "There is no leader to hand over from.");
+    setText(this.handText, status.leader ? `${status.leader_name} leads. Another voter can take over.` : "There is no leader to hand over from.");
     this.hand.disabled = !reachable || !status.ready || !status.leader || !status.peers.length;
     this.snap.disabled = !reachable || !status.ready;
     this.grpc.disabled = !reachable;
