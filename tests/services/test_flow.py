@@ -143,7 +143,7 @@ FILTERS = [
 @pytest.mark.parametrize(("conditions", "count"), FILTERS, ids=str)
 def test_list_filters_and_pages(wire: Wire, conditions: dict[str, object], count: int) -> None:
     put_objects(wire, *(record(number) for number in range(1, 5)), record_v6(1), record(5, backend_name="web-1"))
-    found = list_all(wire, **conditions)
+    found = list_all(wire, 2, **conditions)
     assert len(found) == count
     assert len({flow.id for flow in found}) == count
 

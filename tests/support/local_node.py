@@ -40,12 +40,12 @@ from rocinante.ports import (
     ReadPoint,
     SessionRef,
     SnapshotInfo,
-    WakeUp,
 )
 from rocinante.state import command
 from rocinante.state.command import Kind
 from rocinante.state.events import AppliedEvents
 from rocinante.state.machine import Result, StateMachine
+from tests.support.local_watch import LocalWatch
 
 TERM = 2
 LOG_LINES_MAX = 1000
@@ -61,55 +61,6 @@ class _Proposal(NamedTuple):
 class _Read(NamedTuple):
     future: Future[ReadPoint]
     deadline_s: float
-
-
-class LocalWatch:
-    """A bounded queue of applied events (`rocinante.ports.Watch`)."""
-
-    def __init__(self, node: LocalNode, history: Sequence[AppliedEvents], events_max: int) -> None:
-        self._node = node
-        self._condition = threading.Condition()
-        self._queue: deque[AppliedEvents] = deque(history)
-        self._events_max = events_max
-        self._error: RocinanteError | None = None
-        self._wake: WakeUp | None = None
-
-    def get(self, timeout_s: float) -> AppliedEvents | None:
-        with self._condition:
-            self._condition.wait_for(lambda: self._queue or self._error, timeout=timeout_s)
-            if self._error is not None:
-                raise self._error
-            return self._queue.popleft() if self._queue else None
-
-    def on_events(self, wake: WakeUp) -> None:
-        with self._condition:
-            self._wake = wake
-            waiting = bool(self._queue) or self._error is not None
-        if waiting:
-            wake()
-
-    def close(self) -> None:
-        self._node.forget_watch(self)
-
-    def offer(self, events: AppliedEvents) -> None:
-        with self._condition:
-            if len(self._queue) >= self._events_max:
-                self._queue.clear()
-                self._error = OutOfRange(f"the watcher fell behind: more than {self._events_max} entries are waiting")
-            elif self._error is None:
-                self._queue.append(events)
-            self._condition.notify_all()
-            wake = self._wake
-        if wake is not None:
-            wake()
-
-    def fail(self, error: RocinanteError) -> None:
-        with self._condition:
-            self._error = error
-            self._condition.notify_all()
-            wake = self._wake
-        if wake is not None:
-            wake()
 
 
 class LocalNode:
@@ -154,6 +105,7 @@ class LocalNode:
         self._reads: deque[_Read] = deque()
         self._lines: deque[LogLine] = deque(maxlen=LOG_LINES_MAX)
         self._history: deque[AppliedEvents] = deque(maxlen=limits.WATCH_HISTORY_ENTRIES_MAX)
+        self._history_from = 0
         self._watches: list[LocalWatch] = []
         self._gateway = SessionRef(self.member.id, 0)
         self._gateway_acked = 1
@@ -252,10 +204,11 @@ class LocalNode:
             if from_index > self._index:
                 raise OutOfRange(f"from_index: {from_index} is not applied yet (the last is {self._index})")
             history = [events for events in self._history if from_index and events.index > from_index]
-            if from_index and len(self._history) == self._history.maxlen and self._history[0].index > from_index + 1:
+            if from_index and from_index < self._history_from:
                 raise OutOfRange(f"from_index: what follows {from_index} is not kept any more")
-            watch = LocalWatch(self, history, self.watch_events_max)
+            watch = LocalWatch(self.forget_watch, history, self.watch_events_max)
             self._watches.append(watch)
+            self._condition.notify_all()
             return watch
 
     def forget_watch(self, watch: LocalWatch) -> None:
@@ -263,6 +216,12 @@ class LocalNode:
             if watch in self._watches:
                 self._watches.remove(watch)
                 self._condition.notify_all()
+
+    def forget_history(self) -> None:
+        """Keep no events of what is applied: a watch can only begin here, as after many more entries."""
+        with self._condition:
+            self._history.clear()
+            self._history_from = self._index
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for something that changes with a proposal or a watch."""
@@ -475,6 +434,8 @@ class LocalNode:
         names = tuple(kind.name.lower() for kind in kinds)
         self._lines.append(LogLine(self._index, self.term, kind, len(data), names, True))
         if applied.events is not None:
+            if len(self._history) == self._history.maxlen:
+                self._history_from = self._history[0].index
             self._history.append(applied.events)
             for watch in list(self._watches):
                 watch.offer(applied.events)
