@@ -50,13 +50,13 @@ def events(machine: StateMachine) -> object:
     return found
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_replicas_stay_equal_whatever_else_they_do(seed: int) -> None:
     some, history = random.Random(seed), History(seed)
     plain, restored, busy = StateMachine(), StateMachine(), StateMachine()
     held: list[tuple[FrozenState, bytes]] = []
     errors = 0
-    for index, data in enumerate(history.entries(700), 1):
+    for index, data in enumerate(history.entries(500), 1):
         expected = outcomes(plain, index, data)
         where = f"seed {seed}, entry {index}"
         assert outcomes(restored, index, data) == expected, where
@@ -77,7 +77,7 @@ def test_replicas_stay_equal_whatever_else_they_do(seed: int) -> None:
             assert events(plain) == events(restored) == events(busy), where
     assert errors > 50, "the history has much that is refused"
     assert plain.flows_count() > 50
-    assert plain.revision > 100
+    assert plain.revision > 80
     for frozen, at_freeze in held:
         assert frozen.digest() == at_freeze
         frozen.close()

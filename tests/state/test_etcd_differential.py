@@ -222,10 +222,10 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
     server.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_random_requests_get_the_answers_of_etcd(etcd: Etcd, seed: int) -> None:
     driver, requests = Driver(), Requests(seed)
-    for number in range(1500):
+    for number in range(1000):
         request = requests.next()
         expected, found = etcd.call(request), ours(driver, request)
         where = f"seed {seed}, request {number}: {type(request).__name__} {{{request}}}"
