@@ -1,7 +1,8 @@
 """Generate `rocinante/pb` from `proto/`: `python -m tests.tools.generate_proto [--check]`.
 
-The output of protoc is changed in two ways: the modules live in the package `rocinante.pb`, and their descriptors in a pool of their own
-(`rocinante/pb/pool.py` says why). `--check` writes nothing and fails when what is committed is not what would be generated.
+The output of protoc is changed in two ways: the modules live in the package `rocinante.pb`, and their descriptors in
+a pool of their own (`rocinante/pb/pool.py` says why). `--check` writes nothing and fails when what is committed is
+not what would be generated.
 """
 
 from __future__ import annotations
