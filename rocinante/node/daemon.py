@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
+import socket
 import sys
-import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -78,11 +79,17 @@ class Daemon:
         self._directory = data_dir or config.data_directory(claimed.controller)
         self._join = join
         self._notifier = Notifier()
-        self._wake = threading.Event()
-        self._signals: list[int] = []
+        self._woken, self._wake = socket.socketpair()
+        """The kernel's signal writes a byte: what a handler in Python does while the main thread waits on an Event may
+        deadlock."""
+        self._stop_signalled = False
+        self._reload_signalled = False
         self._extended_at = 0.0
 
     def run(self) -> int:
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         controller = self._controller
@@ -113,11 +120,13 @@ class Daemon:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only note it; the main thread acts. A second request to stop ends the process at once."""
-        if number != signal.SIGHUP and any(seen != signal.SIGHUP for seen in self._signals):
+        if number == signal.SIGHUP:
+            self._reload_signalled = True
+        elif self._stop_signalled:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._signals.append(number)
-        self._wake.set()
+        else:
+            self._stop_signalled = True
 
     def _progress(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -169,20 +178,21 @@ class Daemon:
             self._progress("applying the log", node.apply.applied, node.driver.beat.status.commit)
             if self._stop_wanted(node):
                 return
-        server.set_serving(True)
+        if node.switch.enabled:
+            server.set_serving(True)
         logger.info("ready: the page is at http://%s/", self._controller.rest_endpoint)
         self._notifier.status(self._describe(node))
         self._notifier.ready()
 
     def _stop_wanted(self, node: Node) -> bool:
-        return node.stop_asked.is_set() or any(seen != signal.SIGHUP for seen in self._signals)
+        return node.stop_asked.is_set() or self._stop_signalled
 
     def _wait_for_stop(self, node: Node) -> None:
         while not self._stop_wanted(node):
-            self._wake.wait(limits.SIGNAL_POLL_S)
-            self._wake.clear()
-            if signal.SIGHUP in self._signals:
-                self._signals = [seen for seen in self._signals if seen != signal.SIGHUP]
+            if select.select([self._woken], [], [], limits.SIGNAL_POLL_S)[0]:
+                self._woken.recv(limits.KIB)
+            if self._reload_signalled:
+                self._reload_signalled = False
                 self._reload(node)
 
     def _stop(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
