@@ -161,7 +161,17 @@ class Driver:
         if get_ident() == self._thread_id:
             loop.call_soon(self._turn)
         else:
-            loop.call_soon_threadsafe(self._turn)
+            self._call_soon(self._turn)
+
+    def _call_soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        """On the driver's thread, from another one. After the loop has ended: not at all."""
+        if self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            if self._running:
+                raise
 
     def _on_timer(self) -> None:
         if self._running and self._loop is not None:
@@ -287,8 +297,7 @@ class Driver:
 
     def written(self, readys: list[Ready]) -> None:
         """The disk thread made these durable. (Called on the disk thread.)"""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._written, readys)
+        self._call_soon(self._written, readys)
 
     def _written(self, readys: list[Ready]) -> None:
         """Now what depends on them may be sent."""

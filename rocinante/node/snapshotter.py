@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 
 from rocinante import limits
-from rocinante.errors import StorageError, Unavailable
+from rocinante.errors import ResourceExhausted, RocinanteError, StorageError, Unavailable
 from rocinante.node.apply import Act, Apply
 from rocinante.node.directory import snapshot_head
 from rocinante.node.disk import die
@@ -68,6 +68,8 @@ class Snapshotter:
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        # Whoever still waits would keep the process from ending.
+        self._answer(Unavailable("the node stops"))
 
     def take(self) -> Future[SnapshotInfo]:
         """A snapshot of what is applied now, or later."""
@@ -98,18 +100,25 @@ class Snapshotter:
         """On the apply thread, after each batch of entries."""
         self._entries += entries
         self._bytes += size_bytes
-        due = self._entries >= self._compact_entries or self._bytes >= self._compact_bytes
-        if due and self._under_way is None and not self._stopping:
-            with self._lock:
-                self._under_way = Future()
-            self._freeze()
+        if self._entries < self._compact_entries and self._bytes < self._compact_bytes:
+            return
+        with self._lock:
+            if self._under_way is not None or self._stopping:
+                return
+            self._under_way = Future()
+        self._freeze()
 
     def _freeze(self) -> None:
         """On the apply thread, between two entries."""
         apply = self._apply
+        try:
+            frozen = apply.state.freeze()
+        except ResourceExhausted as error:
+            self._answer(error)  # backups and digests hold all there may be; the next entry asks again
+            return
         self._entries = self._bytes = 0
         meta = SnapshotMeta(apply.applied, apply.applied_term, apply.config)
-        self._jobs.put((apply.state.freeze(), meta, snapshot_head(apply.members, apply.config)))
+        self._jobs.put((frozen, meta, snapshot_head(apply.members, apply.config)))
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -125,10 +134,9 @@ class Snapshotter:
 
     def _write(self, frozen: FrozenState, meta: SnapshotMeta, head: bytes) -> None:
         began = time.monotonic()
-        files = self._store.list()
-        if files and files[-1].meta.index >= meta.index:
-            file = files[-1]  # nothing was applied since
-        else:
+        # A newer one may be there, from the leader and not yet part of the log: what is applied here is older.
+        file = next((known for known in self._store.list() if known.meta.index == meta.index), None)
+        if file is None:
             sink = self._store.create(meta)
             sink.write(head)
             for chunk in frozen.chunks(limits.SNAPSHOT_CHUNK_BYTES):
@@ -139,7 +147,14 @@ class Snapshotter:
         self.last_seconds = time.monotonic() - began
         logger.info("snapshot at %d: %d bytes in %.2f s", meta.index, file.size_bytes, self.last_seconds)
         self._on_snapshot(file.meta)
+        self._answer(file)
+
+    def _answer(self, outcome: SnapshotFile | RocinanteError) -> None:
         with self._lock:
             waiting, self._under_way = self._under_way, None
-        if waiting is not None:
-            waiting.set_result(file)
+        if waiting is None:
+            return
+        if isinstance(outcome, RocinanteError):
+            waiting.set_exception(outcome)
+        else:
+            waiting.set_result(outcome)
