@@ -38,6 +38,7 @@ from rocinante.node.switch import Switch
 from rocinante.node.watch import WatchHub
 from rocinante.peers import PeerService, Transport
 from rocinante.ports import LogLine, Member, NodeStatus, Outcome, ReadPoint, SessionRef, SnapshotInfo, Watch
+from rocinante.raft.core import Raft
 from rocinante.raft.types import NONE, Role, SnapshotMeta
 from rocinante.state.command import Kind
 from rocinante.state.machine import StateMachine
@@ -69,7 +70,7 @@ class Node:
         self._state = opened.state
         self._replay_to = opened.loaded.hard_state.commit
         self._removed = False
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
         self.stop_asked = threading.Event()
         """Set when a graceful stop is wanted (by RPC or REST); the daemon carries it out."""
         self.left_not_ready = threading.Event()
@@ -109,8 +110,13 @@ class Node:
         )
         self.hub.reset(self.apply.applied)
         self.disk = Disk(opened.engine.log, opened.loaded.hard_state)
-        self.proposer = Proposer(core, self.pending, self.transport.send_frame)
+        self.proposer = Proposer(core, self.pending, self.transport.send_frame, lambda: self.disk_alarm)
         self.reader = Reader(core, self._waiting_reads, self.transport.send_frame, lambda: self.apply.applied)
+        self._build_driver(opened, core)
+
+    def _build_driver(self, opened: Opened, core: Raft) -> None:
+        config = self.config
+        snapshots = opened.engine.snapshots
         self.recovery = Recovery(core, opened.marker, active=opened.recovering, on_done=lambda: None)
         self.driver = Driver(
             core,
@@ -170,7 +176,7 @@ class Node:
 
     def drain(self, timeout_s: float) -> None:
         """Take no new request, hand leadership over, and let what is in flight finish."""
-        self._stopping.set()
+        self.stopping.set()
         end = time.monotonic() + timeout_s
         self.hand_over(timeout_s)
         while len(self.pending) and time.monotonic() < end:
@@ -190,7 +196,7 @@ class Node:
 
     def leave(self) -> None:
         """Leave the cluster's traffic and stop the driver, while its loop still runs. After `drain`."""
-        self._stopping.set()
+        self.stopping.set()
         self.housekeeping.stop(limits.THREAD_JOIN_TIMEOUT_S)
 
         def end() -> None:
@@ -215,7 +221,8 @@ class Node:
         if not self.left_not_ready.is_set() and self.apply.applied >= self._replay_to:
             self.left_not_ready.set()
             self.membership.connect()
-            self.driver.core.set_ready()
+            if self.switch.enabled:
+                self.driver.core.set_ready()
         self.recovery.check()
         self.pending.give_up_late(now)
 
@@ -300,7 +307,7 @@ class Node:
 
     def not_ready_reason(self) -> str:
         """Why the node takes no client request, or ""."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             return "the node is stopping"
         if self._removed:
             return "the node was removed from the cluster"
@@ -471,9 +478,20 @@ class Node:
 
         wait: Future[ReadPoint] = Future()
         read = Read(self._deadline(None), wait)
-        wait.add_done_callback(lambda _: self.apply.put(Act(freeze)))
-        for ready in self._waiting_reads.add(at_index, [read], self.apply.applied):
-            ready.future.set_result(ReadPoint(self.apply.applied, 0))
+
+        def reached(future: Future[ReadPoint]) -> None:
+            if error := future.exception():
+                _fail(result, error)
+            else:
+                self.apply.put(Act(freeze))
+
+        wait.add_done_callback(reached)
+        reached_now = self._waiting_reads.add(at_index, [read], self.apply.applied)
+        if not reached_now and (applied := self.apply.applied) >= at_index:
+            reached_now = self._waiting_reads.applied(applied)  # it came there between the look and the add
+        for ready in reached_now:
+            if not ready.future.done():
+                ready.future.set_result(ReadPoint(self.apply.applied, 0))
         return result
 
     def metrics(self) -> dict[str, float]:

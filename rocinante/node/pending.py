@@ -71,8 +71,9 @@ class Pending:
             self._proposals[proposal.key] = proposal
         try:
             self._ingress.put_proposal(proposal)
-        except RocinanteError:
+        except RocinanteError as error:
             self._forget(proposal)
+            _fail(proposal.future, error)  # a retry may have joined it meanwhile
             raise
         return proposal
 

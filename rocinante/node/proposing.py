@@ -7,8 +7,10 @@ changes, or when a forward seems lost: the state machine applies each command at
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from rocinante import limits
@@ -27,16 +29,21 @@ class FrameSender(Protocol):
 class Proposer:
     """See the module. Only the driver calls."""
 
-    def __init__(self, core: Raft, pending: Pending, send_frame: FrameSender) -> None:
+    def __init__(
+        self, core: Raft, pending: Pending, send_frame: FrameSender, alarm: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`alarm`: why this node's disk takes no more writes, or ""."""
         self._core = core
         self._pending = pending
         self._send_frame = send_frame
+        self._alarm = alarm
         self._waiting: deque[Proposal] = deque()
         self._waiting_bytes = 0
         self._held: list[Proposal] = []
         """Waiting for the gateway session."""
         self._forwards: dict[int, list[Proposal]] = {}
-        self._forward_number = 0
+        self._forward_number = random.SystemRandom().getrandbits(48)
+        """Not from 0: a refusal meant for this node's former life must not be taken for one of this life."""
         self._place = (0, NONE)
         """(term, leader) that the outstanding proposals were given to."""
         self._retry_at = 0.0
@@ -159,13 +166,14 @@ class Proposer:
 
     def take_forward(self, sender: int, forward: pb.Forward) -> None:
         """A follower's clients want this in the log. The answer is the log itself; only a refusal is said."""
-        reason, exhausted = "", False
-        try:
-            self._core.propose(command.pack(forward.commands))
-            self._core.hurry(sender)
-            self.entries += 1
-        except ProposalDropped as error:
-            reason, exhausted = error.reason, "bytes" in error.reason
+        reason, exhausted = self._alarm(), True
+        if not reason:
+            try:
+                self._core.propose(command.pack(forward.commands))
+                self._core.hurry(sender)
+                self.entries += 1
+            except ProposalDropped as error:
+                reason, exhausted = error.reason, "bytes" in error.reason
         if reason:
             self.dropped += 1
             answer = pb.ForwardDropped(number=forward.number, reason=reason, exhausted=exhausted)
@@ -181,7 +189,10 @@ class Proposer:
         self._put_first([proposal for proposal in batch if not proposal.future.done()])
 
     def sweep(self, now: float) -> None:
-        """Now and then: forwards that seem lost go again. (In this node's own log nothing is lost while it leads.)"""
+        """Now and then: what was given up goes, forwards that seem lost go again. (In this node's own log nothing is
+        lost while it leads.)
+        """
+        self._drop_given_up()
         if now < self._retry_at or self._core.role is Role.LEADER or self._core.leader == NONE:
             return
         self._retry_at = now + limits.FORWARD_RETRY_S
@@ -190,3 +201,11 @@ class Proposer:
             late = {id(proposal) for batch in old.values() for proposal in batch if not proposal.future.done()}
             if late:
                 self._propose_again()
+
+    def _drop_given_up(self) -> None:
+        """Without a leader nothing takes them from the queues, and clients that try again would fill the memory."""
+        if any(proposal.future.done() for proposal in self._held):
+            self._held = [proposal for proposal in self._held if not proposal.future.done()]
+        if any(proposal.future.done() for proposal in self._waiting):
+            self._waiting = deque(proposal for proposal in self._waiting if not proposal.future.done())
+            self._waiting_bytes = sum(len(proposal.command) for proposal in self._waiting)

@@ -7,6 +7,7 @@ deadline.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -30,7 +31,8 @@ class Reader:
         self._waiting = waiting
         self._send_frame = send_frame
         self._applied = applied
-        self._next_context = 1
+        self._next_context = random.SystemRandom().getrandbits(48) + 1
+        """Not from 1: an answer to this node's former life must not be taken for one to a read of this life."""
         self._asked: dict[int, tuple[list[Read], float]] = {}
         """Context of a round under way → its reads, and when it was asked for (time.monotonic())."""
         self._remote: dict[int, tuple[int, int]] = {}
@@ -163,6 +165,7 @@ class Reader:
             else:
                 kept.append(read)
         self._idle = kept
+        self._waiting.give_up_late(now)
         for context in list(self._asked):
             reads, asked = self._asked[context]
             late = [read for read in reads if read.deadline <= now and not read.future.done()]

@@ -179,8 +179,18 @@ class WaitingReads:
             self._waiting = deque(kept)
         return due
 
-    def take_all(self) -> list[Read]:
+    def give_up_late(self, now: float) -> None:
+        """Fail those whose time is up, so that a state machine that stands still gathers no reads."""
+        if not self._waiting:
+            return
+        late: list[Read] = []
         with self._lock:
-            reads = [read for _, group in self._waiting for read in group]
-            self._waiting.clear()
-        return reads
+            kept: deque[tuple[int, list[Read]]] = deque()
+            for at, reads in self._waiting:
+                late.extend(read for read in reads if read.deadline <= now)
+                if left := [read for read in reads if read.deadline > now]:
+                    kept.append((at, left))
+            self._waiting = kept
+        for read in late:
+            if not read.future.done():
+                read.future.set_exception(Unavailable("this node did not come as far as the read point in time"))

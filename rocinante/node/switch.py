@@ -30,6 +30,8 @@ class Switch:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._lock = threading.Lock()
+        self._carrying = threading.Lock()
+        """One change takes effect after the other, and only the one that is still wanted."""
         self.enabled = True
         self.server: GrpcServer | None = None
 
@@ -42,20 +44,26 @@ class Switch:
         threading.Thread(target=self._carry_out, args=(enabled,), name="grpc-switch", daemon=True).start()
 
     def _carry_out(self, enabled: bool) -> None:
-        node, server = self._node, self.server
+        node = self._node
         logger.warning("gRPC is switched %s", "on" if enabled else "off")
-        if enabled:
-            if server:
-                server.set_serving(True)
+        if not enabled:
+            node.hand_over(limits.SWITCH_TIMEOUT_S)
+        with self._carrying:
+            if self.enabled != enabled or node.stopping.is_set():
+                return
+            if not enabled:
+                node.ingress.put_act(node.driver.core.set_not_ready)
+                node.ingress.put_act(node.transport.pause)
+                self._serve(False)
+                return
             node.ingress.put_act(node.transport.resume)
-            node.ingress.put_act(node.driver.core.set_ready)
-            return
-        node.hand_over(limits.SWITCH_TIMEOUT_S)
-        if not self.enabled:
-            node.ingress.put_act(node.driver.core.set_not_ready)
-            node.ingress.put_act(node.transport.pause)
-            if server:
-                server.set_serving(False, "gRPC is switched off")
+            if node.left_not_ready.is_set():  # a node that still starts looks at `enabled` when it is ready
+                self._serve(True)
+                node.ingress.put_act(node.driver.core.set_ready)
+
+    def _serve(self, enabled: bool) -> None:
+        if self.server is not None:
+            self.server.set_serving(enabled, "" if enabled else "gRPC is switched off")
 
     # --- leadership
 
