@@ -7,9 +7,10 @@ its vote, and does not campaign, until it knows that no harm can come of it:
 
 - *new cluster*: a majority of the configured voters, itself included, are all new; or
 - *caught up*: it heard from so many others (n // 2 + 1 of them) that they share a member with every quorum it may
-  ever have voted in, its own term is at least the highest of theirs, and it holds everything that the leader had
-  committed when it asked. What it acknowledged once, it has again; in no term that it may have voted in does it vote
-  once more.
+  ever have voted in, its own term is at least the highest of theirs, and it has applied everything that was committed
+  and all that the leader had in its log when it asked (an acknowledgement of its former life may still be on its way
+  to the leader, and commit an entry then). What it acknowledged once, it has again; in no term that it may have voted
+  in does it vote once more.
 
 Until then it takes entries and acknowledges them like any other node. The state survives a restart as a marker file.
 """
@@ -89,9 +90,8 @@ class Recovery:
         """What a peer says of itself."""
         if not self.active:
             return
-        self._infos.setdefault(sender, info)
-        known = self._infos[sender]
-        if info.term > known.term or info.last_index > known.last_index:
+        known = self._infos.setdefault(sender, info)
+        if (info.term, info.last_index, info.commit) > (known.term, known.last_index, known.commit):
             self._infos[sender] = info
         self._check()
 
@@ -117,7 +117,8 @@ class Recovery:
         if not enough or core.leader not in others:
             return
         if not self._target:
-            self._target = max(BOOTSTRAP_INDEX, *(info.commit for info in others.values()))
+            committed = max(info.commit for info in others.values())
+            self._target = max(BOOTSTRAP_INDEX, committed, others[core.leader].last_index)
         if core.term >= max(info.term for info in others.values()) and core.log.applied >= self._target:
             core.adopt_vote()
             self._done(f"caught up to entry {core.log.applied} in term {core.term}")
