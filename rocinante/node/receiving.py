@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final
 
+from rocinante.errors import StorageError
 from rocinante.identity import format_id
 from rocinante.node.membership import Membership
 from rocinante.node.requests import Ingress
@@ -143,7 +144,7 @@ class IncomingSnapshot:
             raise ValueError("data: a snapshot without content")
         try:
             self._sink.finish(self._digest)
-        except ValueError:
+        except (ValueError, StorageError):
             self._receiver.snapshot_ended(None)
             raise
         self._receiver.snapshot_ended(self._message)

@@ -29,6 +29,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
     ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", limits.PEER_REDIAL_MS_MAX // 2),  # default 1 s: a cluster would start slowly
+    ("grpc.max_reconnect_backoff_ms", limits.PEER_REDIAL_MS_MAX),
     ("grpc.keepalive_time_ms", limits.PEER_KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", limits.PEER_KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
@@ -73,7 +75,11 @@ class Channel:
 
     async def _run(self) -> None:
         while True:
-            problem = await self._connect_once()
+            try:
+                problem = await self._connect_once()
+            except Exception as error:  # top of the task: without it the peer would be cut off for ever
+                logger.exception("%s channel to %s failed", self.kind, self.peer.name)
+                problem = f"failed: {error!r}"
             self.outbox.close()
             self._on_change()
             if problem != self._last_problem:

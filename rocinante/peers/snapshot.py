@@ -51,7 +51,7 @@ class SnapshotTransfer:
         self._stopped.set()
 
     def _run(self) -> None:
-        ok = False
+        ok, problem = False, "the transfer failed"
         index = self._snapshot.meta.index
         logger.info("sending snapshot %d (%d bytes) to %s", index, self._snapshot.size_bytes, self.peer.name)
         try:
@@ -66,11 +66,13 @@ class SnapshotTransfer:
                 problem = answer.reason
         except grpc.RpcError as error:
             problem = f"{error.code().name}: {error.details()}"
-        if ok:
-            logger.info("snapshot %d is at %s", index, self.peer.name)
-        else:
-            logger.warning("snapshot %d did not get to %s: %s", index, self.peer.name, problem)
-        self._on_done(ok)
+        finally:
+            # Whatever happened: a transfer that never ends would be the last one to this peer.
+            if ok:
+                logger.info("snapshot %d is at %s", index, self.peer.name)
+            else:
+                logger.warning("snapshot %d did not get to %s: %s", index, self.peer.name, problem)
+            self._on_done(ok)
 
     def _chunks(self) -> Iterator[pb.SnapshotChunk]:
         meta = self._snapshot.meta
