@@ -30,10 +30,10 @@ def events(rest: Rest, query: str = "", headers: dict[str, str] | None = None) -
     with rest.http.stream("GET", f"/v1/events?{query}", headers=headers or {}) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream"
-        yield _parse(answer.iter_lines())
+        yield parse_events(answer.iter_lines())
 
 
-def _parse(lines: Iterator[str]) -> Iterator[Event]:
+def parse_events(lines: Iterator[str]) -> Iterator[Event]:
     fields: dict[str, str] = {}
     for line in lines:
         if line and not line.startswith(":"):
