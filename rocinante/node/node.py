@@ -18,7 +18,8 @@ from typing import Any
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import NotFound, OutcomeUnknown, ResourceExhausted, RocinanteError, Unavailable
-from rocinante.node.apply import Act, Apply
+from rocinante.node.apply import Apply
+from rocinante.node.digest import digest_after
 from rocinante.node.disk import Disk
 from rocinante.node.driver import Beat, Driver
 from rocinante.node.housekeeping import Housekeeping
@@ -461,38 +462,7 @@ class Node:
         return [describe(entry, committed=entry.index <= commit) for entry in entries[-last:]] if last > 0 else []
 
     def digest(self, at_index: int = 0) -> Future[tuple[int, bytes, int]]:
-        result: Future[tuple[int, bytes, int]] = Future()
-
-        def freeze() -> None:
-            try:
-                frozen = self._state.freeze()
-            except RocinanteError as error:
-                _fail(result, error)
-                return
-
-            def work() -> None:
-                with frozen:
-                    result.set_result((frozen.index, frozen.digest(), frozen.revision))
-
-            threading.Thread(target=work, name="digest", daemon=True).start()
-
-        wait: Future[ReadPoint] = Future()
-        read = Read(self._deadline(None), wait)
-
-        def reached(future: Future[ReadPoint]) -> None:
-            if error := future.exception():
-                _fail(result, error)
-            else:
-                self.apply.put(Act(freeze))
-
-        wait.add_done_callback(reached)
-        reached_now = self._waiting_reads.add(at_index, [read], self.apply.applied)
-        if not reached_now and (applied := self.apply.applied) >= at_index:
-            reached_now = self._waiting_reads.applied(applied)  # it came there between the look and the add
-        for ready in reached_now:
-            if not ready.future.done():
-                ready.future.set_result(ReadPoint(self.apply.applied, 0))
-        return result
+        return digest_after(self._state, self.apply, self._waiting_reads, at_index, self._deadline(None))
 
     def metrics(self) -> dict[str, float]:
         return node_metrics(self)

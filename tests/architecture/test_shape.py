@@ -22,6 +22,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "rocinante/node/driver.py: Driver._turn": "the top of a turn of the loop: the node stops",
     "rocinante/node/housekeeping.py: Housekeeping._run": "the top of the thread: logged, the next round may do better",
     "rocinante/node/snapshotter.py: Snapshotter._run": "the top of the thread: logged, and an alarm",
+    "rocinante/peers/channel.py: Channel._run": "the top of the task: logged, dialled again",
     "rocinante/rest/app.py: RestApp._answer": "the top of a request: logged, answered with 500",
     "rocinante/rest/server.py: RestServer._loop": "the top of the thread: logged",
     "rocinante/services/call.py: Calls.unary.behavior": "the top of a request: logged, answered with INTERNAL",

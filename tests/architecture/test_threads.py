@@ -11,12 +11,20 @@ DOCUMENT = ROOT / "ARCHITECTURE.md"
 
 
 def names_in_code(source: Source) -> set[str]:
-    """The `name` of every Thread(…) call; what is put in at run time is shown as `<…>`."""
+    """The name of every thread that is made, and of every named task; what is put in at run time is shown as `<…>`."""
     found = set()
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"Thread", "threading.Thread"}:
-            name = next((keyword.value for keyword in node.keywords if keyword.arg == "name"), None)
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        function = ast.unparse(node.func)
+        name = given.get("thread_name") or given.get("thread_name_prefix")
+        if function in {"Thread", "threading.Thread"}:
+            name = given.get("name")
             assert name is not None, f"{source.relative}:{node.lineno}: a thread without a name"
+        elif function.endswith(".create_task"):
+            name = given.get("name")
+        if name is not None and not isinstance(name, ast.Attribute):  # an attribute: whoever sets it gives the name
             found.add(_pattern(name))
     return found
 
