@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -14,11 +15,41 @@ class FlowChange(IntEnum):
     EXPIRE = 2
 
 
-class KvChanges(NamedTuple):
-    """All events of one revision, in order; `prev_kv` is always filled where there was one."""
+class KvChanges:
+    """All events of one revision, in order; `prev_kv` is always filled where there was one.
 
-    revision: int
-    events: tuple[kv_pb2.Event, ...]
+    The messages are made when they are first asked for: most of what is applied nobody watches. They are shared by all
+    who look at them, and not to be changed.
+    """
+
+    __slots__ = ("_events", "_make", "revision")
+
+    def __init__(
+        self, revision: int, events: tuple[kv_pb2.Event, ...] | Callable[[], tuple[kv_pb2.Event, ...]]
+    ) -> None:
+        self.revision = revision
+        self._events: tuple[kv_pb2.Event, ...] | None = None
+        self._make: Callable[[], tuple[kv_pb2.Event, ...]] | None = None
+        if callable(events):
+            self._make = events
+        else:
+            self._events = events
+
+    @property
+    def events(self) -> tuple[kv_pb2.Event, ...]:
+        # Two threads may both make them: they make the same, and either's stays.
+        events, make = self._events, self._make
+        if events is None:
+            events = self._events = make() if make is not None else ()
+        return events
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KvChanges) and (self.revision, self.events) == (other.revision, other.events)
+
+    __hash__ = None  # type: ignore[assignment]  # messages have no hash either
+
+    def __repr__(self) -> str:
+        return f"KvChanges(revision={self.revision}, events={self.events!r})"
 
 
 class FlowChanges(NamedTuple):

@@ -8,8 +8,10 @@ makes one new revision `main`, its changes numbered by `sub`. Between `begin` an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from rocinante.pb.etcd import kv_pb2
 from rocinante.state.events import KvChanges
 from rocinante.state.kv import errors
 from rocinante.state.kv.history import Change, History
@@ -73,11 +75,11 @@ class KvStore:
             return None
         self.revision += 1
         self.committed_bytes = self._changed_bytes
-        changes = KvChanges(self.revision, tuple([change.event() for change in self._changes]))
+        changed = self._changes
         self._changes = []
         self._before = {}
         self._changed_bytes = 0
-        return changes
+        return KvChanges(self.revision, _events_of(changed, with_previous=True))
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
@@ -147,8 +149,7 @@ class KvStore:
                 wanted = self._survivors(wanted)
             if wanted:
                 # etcd reads prev_kv at the revision before, which at the compacted revision is gone.
-                events = tuple([change.event(with_previous=main > self.compacted) for change in wanted])
-                found.append(KvChanges(main, events))
+                found.append(KvChanges(main, _events_of(wanted, with_previous=main > self.compacted)))
             following = main + 1
         if self.history.number_of(following) == self.history.after(self.revision):
             following = max(following, self.revision + 1)
@@ -182,6 +183,10 @@ class KvStore:
         for change in changes:
             if change.version.main >= compacted:
                 self.history.append(change)
+
+
+def _events_of(changes: list[Change], *, with_previous: bool) -> Callable[[], tuple[kv_pb2.Event, ...]]:
+    return lambda: tuple([change.event(with_previous=with_previous) for change in changes])
 
 
 def _within(name: bytes, key: bytes, range_end: bytes) -> bool:
