@@ -43,7 +43,7 @@ def one(record: FlowRecord) -> bytes:
     return batch
 
 
-@given(st.lists(records(), max_size=20))
+@given(st.lists(records(), max_size=8))
 def test_what_is_decoded_is_what_was_encoded(flows: list[FlowRecord]) -> None:
     batches = encode_batch(flows)
     decoded = [record for batch in batches for record in decode_batch(batch)]

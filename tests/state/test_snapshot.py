@@ -188,9 +188,12 @@ def _sections(whole: bytes) -> list[tuple[int, bytes]]:
     return sections
 
 
+SECTIONS = _sections(b"".join(content(filled(entries=25))))
+
+
 @given(st.data())
 def test_content_that_is_wrong_under_good_checksums_is_refused_or_restores_to_itself(data: st.DataObject) -> None:
-    sections = _sections(b"".join(content(filled(entries=25))))
+    sections = list(SECTIONS)
     number = data.draw(st.integers(0, len(sections) - 1))
     tag, payload = sections[number]
     match data.draw(st.sampled_from(["drop", "double", "cut", "poke", "retag"])):
