@@ -136,7 +136,7 @@ REST_THREADS: Final = 32
 """Requests at work at the same time; event streams have threads of their own."""
 REST_THREADS_RESERVED: Final = 4
 """Of these, so many never wait for consensus: health, status and metrics answer when nothing else does."""
-REST_SLOT_WAIT_S: Final = 0.5
+REST_SLOT_WAIT_S: Final = 1.0
 """How long a request waits for a thread that may wait for consensus; then 429."""
 REST_EVENT_STREAMS_MAX: Final = 16
 REST_CONNECTIONS_MAX: Final = 512

@@ -2,7 +2,7 @@
 
 Waiting for consensus takes a thread each. So that health and status answer while nothing commits, only some of the
 threads may wait (`consensus_slots`); a request that finds none free in a short time, or at once where no leader is
-known anyway, is told to come again.
+known anyway, is told to come again. What is urgent is served first by the others (`server.py`).
 """
 
 from __future__ import annotations

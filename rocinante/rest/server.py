@@ -35,11 +35,10 @@ from rocinante.rest.security import error_body, fixed_headers
 from rocinante.rest.static import find_wwwroot
 
 logger = logging.getLogger(__name__)
-_queue_logger = logging.getLogger(f"{__name__}.queue")
-_queue_logger.setLevel(logging.ERROR)
 CLEANUP_INTERVAL_S: Final = 5
 LOOP_INTERVAL_S: Final = 1.0
 DRAIN_INTERVAL_S: Final = 0.02
+URGENT_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v1/status", "/v1/leader", "/v1/role", "/v1/peers"})
 
 
 def body_limit_bytes(method: str, path: str) -> int:
@@ -139,10 +138,22 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
 
 
 class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    queue_logger = _queue_logger
+    def add_task(self, task: Any) -> None:
+        """Health and status go to the head of the queue: they are asked for most when all others are slow."""
+        with self.lock:
+            if task.requests and getattr(task.requests[0], "path", "") in URGENT_PATHS:
+                self.queue.appendleft(task)
+            else:
+                self.queue.append(task)
+            self.queue_cv.notify()
 
     def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
         threading.Thread(target=target, name=f"rest-{thread_no}", args=(thread_no,), daemon=True).start()
+
+
+def consensus_slots(threads: int) -> int:
+    """How many of the threads may wait for consensus: a quarter of them may not, at most REST_THREADS_RESERVED."""
+    return threads - min(limits.REST_THREADS_RESERVED, threads // 4)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -181,12 +192,12 @@ class RestServer:
         allowed_hosts: Iterable[str] = (),
         metrics_sources: Sequence[Callable[[], Mapping[str, float]]] = (),
     ) -> None:
-        if threads <= limits.REST_THREADS_RESERVED:
-            raise ValueError(f"threads: must be more than {limits.REST_THREADS_RESERVED}")
+        if threads < 1:
+            raise ValueError("threads: must be at least 1")
         self._host, self._port, self._threads = host, port, threads
         self._context = RestContext(
             node,
-            consensus_slots=threads - limits.REST_THREADS_RESERVED,
+            consensus_slots=consensus_slots(threads),
             allowed_hosts=frozenset(name.lower() for name in allowed_hosts) | {"localhost"},
             wwwroot=find_wwwroot(Path(wwwroot) if wwwroot else None),
             metrics_sources=tuple(metrics_sources),

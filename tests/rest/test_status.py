@@ -16,6 +16,7 @@ from rocinante.errors import ResourceExhausted
 from rocinante.identity import format_id, server_id
 from rocinante.ports import Member
 from rocinante.rest import RestServer
+from rocinante.rest.server import consensus_slots
 from tests.rest.conftest import NO_TLS, Rest
 from tests.support.local_node import LocalNode
 
@@ -92,22 +93,23 @@ def test_a_full_buffer_is_429(rest: Rest) -> None:
 
 def test_health_answers_while_all_others_wait_and_those_beyond_the_slots_get_429(rest: Rest) -> None:
     rest.node.be_slow()
-    slots = 8 - limits.REST_THREADS_RESERVED
+    slots = consensus_slots(8)
+    beyond = 12
 
     def put(_: int) -> int:
-        headers = {"Rocinante-Timeout-Ms": "3000"}
+        headers = {"Rocinante-Timeout-Ms": "20000"}
         return httpx.put(
-            f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=10, verify=NO_TLS
+            f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=30, verify=NO_TLS
         ).status_code
 
-    with ThreadPoolExecutor(slots + 3) as pool:
-        writers = [pool.submit(put, number) for number in range(slots + 3)]
+    with ThreadPoolExecutor(slots + beyond) as pool:
+        writers = [pool.submit(put, number) for number in range(slots + beyond)]
         statuses = [rest.http.get("/livez", timeout=2).status_code for _ in range(10)]
         assert statuses == [200] * 10
-        while sum(writer.done() for writer in writers) < 3:  # those that found no slot
+        while sum(writer.done() for writer in writers) < beyond:  # those that found no slot
             assert rest.http.get("/v1/status", timeout=2).status_code == 200
         rest.node.be_normal()
-        assert sorted(writer.result() for writer in writers) == [200] * slots + [429] * 3
+        assert sorted(writer.result() for writer in writers) == [200] * slots + [429] * beyond
 
 
 def test_status_and_its_parts(rest: Rest) -> None:
