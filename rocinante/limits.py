@@ -285,7 +285,7 @@ KV_EVENTS_PAGE_CHANGES_MAX: Final = 1024
 FLOW_ORIGINS_MAX: Final = 64
 """Datacenters that own flows; a look-up asks each of them."""
 FLOW_RECORDS_MAX: Final = 32_000_000
-"""Records of all origins (about 400 bytes of memory each); a batch that might pass it is refused."""
+"""Records of all origins (about 250 bytes of memory each); a batch that might pass it is refused."""
 FLOW_PIECE_RECORDS: Final = 2048
 """Records that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
 FLOW_SCAN_RECORDS_MAX: Final = 200_000
