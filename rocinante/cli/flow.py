@@ -54,7 +54,7 @@ StaleOption = Annotated[bool, typer.Option("--stale", help="As the asked node ha
 def put(
     ctx: typer.Context,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="JSON lines, one flow each; - is standard input.")
+        str | None, typer.Argument(metavar="FILE", help="JSON lines, one flow each; - is standard input.")
     ] = None,
     protocol: ProtocolOption = None,
     source: SourceOption = None,

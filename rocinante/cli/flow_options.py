@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FlowArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help="Ids of flows, in hex.")
+    list[str] | None, typer.Argument(metavar="ID", show_default=False, help="Ids of flows, in hex.")
 ]
 ProtocolOption = Annotated[
     str | None, typer.Option("--protocol", metavar="NAME|NUMBER", help="tcp, udp, icmp, sctp, … or a number.")

@@ -46,7 +46,7 @@ def put(
     ctx: typer.Context,
     key: KeyArgument,
     value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="The value; - reads it from standard input.")
+        str | None, typer.Argument(metavar="VALUE", help="The value; - reads it from standard input.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", metavar="FILE", help="Take the value from a file.")
@@ -121,7 +121,7 @@ def delete(ctx: typer.Context, key: KeyArgument, prefix: PrefixOption = False) -
 )
 def list_(
     ctx: typer.Context,
-    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", help="Only keys that begin with it.")] = "",
+    prefix: Annotated[str, typer.Argument(metavar="PREFIX", help="Only keys that begin with it.")] = "",
     values: Annotated[bool, typer.Option("--values", help="Show the values too.")] = False,
     limit: LimitOption = 0,
     revision: RevisionOption = 0,
@@ -144,7 +144,7 @@ def list_(
 )
 def watch(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="[KEY]", help="The key; none with --prefix: all keys.")] = "",
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key; none with --prefix: all keys.")] = "",
     prefix: PrefixOption = False,
     revision: Annotated[int, typer.Option("--revision", min=0, metavar="N", help="Begin with this revision.")] = 0,
     previous: Annotated[bool, typer.Option("--previous", help="Show what it was before, too.")] = False,
@@ -164,7 +164,7 @@ def watch(
 
 def _value(value: str | None, file: Path | None) -> bytes:
     if (value is None) == (file is None):
-        raise typer.BadParameter("give either VALUE (or - for standard input) or --file", param_hint="'[VALUE]'")
+        raise typer.BadParameter("give either VALUE (or - for standard input) or --file", param_hint="'VALUE'")
     if file is not None:
         with file.open("rb") as source:
             content = source.read(VALUE_BYTES_MAX + 1)

@@ -47,7 +47,7 @@ def transfer(
     ctx: typer.Context,
     to: Annotated[
         str | None,
-        typer.Argument(metavar="[NODE]", help="Name, HOST:PORT or id of the next leader (default: the best voter)."),
+        typer.Argument(metavar="NODE", help="Name, HOST:PORT or id of the next leader (default: the best voter)."),
     ] = None,
 ) -> None:
     """Hand leadership to another node, without a gap; returns when it leads."""

@@ -87,7 +87,18 @@ def load_verb(name: str) -> Command:
     if isinstance(command, TyperGroup) and set(command.commands) == {name}:
         command = command.commands[name]  # `register` added the verb itself
     command.name = name
+    _unwrap_help(command)
     return command
+
+
+def _unwrap_help(command: Command) -> None:
+    """Join the lines of each paragraph, which are the source's: the terminal has a width of its own."""
+    if command.help:
+        paragraphs = command.help.split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    if isinstance(command, TyperGroup):
+        for inner in command.commands.values():
+            _unwrap_help(inner)
 
 
 class Verbs(TyperGroup):
