@@ -186,7 +186,7 @@ CLIENT_CLOSE_TIMEOUT_S: Final = 0.5
 CLIENT_RANGE_PAGE_KEYS: Final = 500
 CLIENT_LIST_PAGE_RECORDS: Final = 1000
 CLIENT_SAVE_TIMEOUT_S: Final = 600.0
-"""An online backup, or a wait for a snapshot or a transfer of leadership that the caller gave no bound."""
+"""An online backup, or a snapshot, where the caller sets no bound."""
 CLIENT_REST_CONNECTIONS_MAX: Final = 64
 CLIENT_REST_BODY_BYTES_MAX: Final = 64 * MIB
 CLI_FLOW_PUT_RECORDS: Final = 4096

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rocinante.client.connection import Connection
 from rocinante.client.stubs import cluster
 from rocinante.client.types import Member, Members, Status
-from rocinante.limits import CLIENT_SAVE_TIMEOUT_S
 from rocinante.pb.v1 import cluster_pb2
 
 __all__ = ["ClusterClient"]
@@ -61,8 +60,7 @@ class ClusterClient:
     def transfer(self, to: int = 0, *, timeout_s: float | None = None) -> int:
         """Hand leadership to a node (0: the most up-to-date voter); the id of the new leader, once it leads."""
         request = cluster_pb2.TransferLeaderRequest(to=to)
-        wait_s = CLIENT_SAVE_TIMEOUT_S if timeout_s is None else timeout_s
-        return self._connection.change(cluster.TRANSFER, request, wait_s).leader
+        return self._connection.change(cluster.TRANSFER, request, timeout_s).leader
 
 
 def _members(answer: cluster_pb2.MembersResponse) -> Members:
