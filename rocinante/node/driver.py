@@ -224,7 +224,7 @@ class Driver:
     def _take_frame(self, sender: int, frame: pb.PeerMessage) -> None:
         kind = frame.WhichOneof("message")
         if kind == "info":
-            self._transport.keep_info(sender, frame.info)
+            self._transport.keep_info(sender, frame.info, self.core.log.commit)
             self._recovery.heard(sender, frame.info)
         elif self.core.role is Role.NOT_READY:
             return

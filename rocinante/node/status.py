@@ -19,6 +19,7 @@ def node_status(node: Node) -> NodeStatus:
     status = node.driver.beat.status
     controller, config = node.controller, node.config
     state = node.state
+    applied = node.apply.applied
     members, _ = node.membership.published
     return NodeStatus(
         id=node.id,
@@ -29,9 +30,9 @@ def node_status(node: Node) -> NodeStatus:
         role=status.role.public,
         term=status.term,
         leader=status.leader,
-        commit=status.commit,
-        applied=node.apply.applied,
-        last_index=status.last_index,
+        commit=max(status.commit, applied),  # what is applied is committed; the driver publishes a little later
+        applied=applied,
+        last_index=max(status.last_index, applied),
         first_index=status.first_index,
         revision=state.revision,
         keys=state.keys_count(),
@@ -57,7 +58,7 @@ def _peer(node: Node, status: Status, member: Member) -> PeerView:
     if progress is not None:
         lag = max(0, status.last_index - progress.match)
     else:
-        lag = max(0, status.commit - info.applied) if info else 0
+        lag = transport.lag(member.id)
     return PeerView(
         member=member,
         connected=transport.connected(member.id),

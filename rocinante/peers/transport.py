@@ -35,6 +35,7 @@ class _Link:
     heard_at: float = 0.0
     """time.monotonic() of the last batch from the peer; 0: never."""
     info: pb.NodeInfo | None = None
+    lag: int = 0
     transfer: SnapshotTransfer | None = None
     channels: tuple[Channel, ...] = field(default=())
 
@@ -146,9 +147,16 @@ class Transport:
         if link := self._links.get(sender):
             link.heard_at = time.monotonic()
 
-    def keep_info(self, sender: int, info: pb.NodeInfo) -> None:
+    def keep_info(self, sender: int, info: pb.NodeInfo, commit: int) -> None:
+        """`commit` is this node's own now: what the peer says is up to a second old when somebody reads it."""
         if link := self._links.get(sender):
             link.info = info
+            link.lag = max(0, commit - info.applied)
+
+    def lag(self, identifier: int) -> int:
+        """Entries that the peer was behind this node when it last said where it is."""
+        link = self._links.get(identifier)
+        return link.lag if link else 0
 
     def heard_ms(self, identifier: int) -> int:
         """Since the last batch from that peer; -1: never."""
