@@ -36,10 +36,11 @@ from tests.support.ports import free_ports
 from tests.support.rpc import Response, Rpc
 
 ADDRESS: Final = "127.0.0.1"
-START_S: Final = 20.0
-"""Until a started node is ready: Python's imports on two busy cores take seconds."""
-STOP_S: Final = 15.0
-AGREE_S: Final = 15.0
+START_S: Final = 60.0
+"""Until a started node is ready: Python's imports on two busy cores take seconds. Like all of these, only a failure
+waits so long."""
+STOP_S: Final = 30.0
+AGREE_S: Final = 30.0
 POLL_S: Final = 0.02
 LOG_TAIL_LINES: Final = 40
 
@@ -63,6 +64,11 @@ class NodeProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.paused = False
         self.expected_to_run = False
+        self.config: Path | None = None
+        """A configuration file of its own."""
+        self.arguments: list[str] = []
+        """Further arguments of `rocinante node`."""
+        self.environment: dict[str, str] = {}
 
     @property
     def endpoint(self) -> str:
@@ -116,15 +122,23 @@ class Cluster:
         }
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._rpc = Rpc()
-        self._write_config({"name": "test", **options})
+        self.options: dict[str, object] = {"name": "test", **options}
+        self.write_config(self.config)
 
-    def _write_config(self, options: dict[str, object]) -> None:
+    def add(self) -> NodeProcess:
+        """Ports and files for one more node. The configuration file does not have it yet, nor does the cluster."""
+        number = max(self.nodes) + 1
+        node = self.nodes[number] = NodeProcess(number, self.directory, *free_ports(2))
+        return node
+
+    def write_config(self, path: Path) -> None:
+        """The configuration with all nodes that there are now, and the present `options`."""
         controllers = [
             {"address": ADDRESS, "port": node.grpc, "rest": node.rest, "name": node.name}
             for node in self.nodes.values()
         ]
-        document = {"artifact": {"cleanupOnFailure": True, "cluster": {**options, "controllers": controllers}}}
-        self.config.write_text(yaml.safe_dump(document, sort_keys=False))
+        document = {"artifact": {"cleanupOnFailure": True, "cluster": {**self.options, "controllers": controllers}}}
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
 
     # --- processes
 
@@ -141,15 +155,19 @@ class Cluster:
                 self.wait_ready(node.number)
 
     def _spawn(self, node: NodeProcess) -> None:
-        command = [sys.executable, "-m", "rocinante.cli.main", "node", "--config", str(self.config)]
-        command += ["--name", node.name, "--data-dir", str(node.data)]
+        command = [sys.executable, "-m", "rocinante.cli.main", "node", "--config", str(node.config or self.config)]
+        command += ["--name", node.name, "--data-dir", str(node.data), *node.arguments]
         if threading.current_thread() is threading.main_thread():
             # The kernel ends the node with us, even if we are killed. It follows the starting *thread*, so not from
             # another one.
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with node.log.open("ab") as log:
             node.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **node.environment},
             )
         node.paused = False
         node.expected_to_run = True
