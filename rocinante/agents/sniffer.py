@@ -135,18 +135,19 @@ class Sniffer:
             self._tracker.expire(self._tracker.now_ms)
 
     def _flush(self, *, everything: bool = False) -> None:
-        """Give the writer a batch if it would take one."""
+        """Give the writer a batch if it would take one. What it has got is news until it is known to be written."""
         now = time.monotonic()
         self._tracker.give_back(self._writer.collect())
         if not self._writer.idle:
-            if self._behind_since is None and self._tracker.waiting:
-                self._behind_since = now
             return
+        if not self._writer.away:
+            self._behind_since = None
         as_of_ms = None if self._options.live else int(time.time() * 1_000)
         taken = self._tracker.take(SNIFF_BATCH_RECORDS_MAX, as_of_ms=as_of_ms, everything=everything)
         if taken.keys:
             self._writer.offer(taken)
-        self._behind_since = now if len(taken.keys) >= SNIFF_BATCH_RECORDS_MAX else None
+            if self._behind_since is None:
+                self._behind_since = now
 
     def _drain(self) -> bool:
         """Write all that is waiting; whether it was all. A live capture that is told to stop has a bounded time for

@@ -66,6 +66,11 @@ class FlowWriter:
             return self._batch is None and not self._returned and self._clock() >= self._resume_at
 
     @property
+    def away(self) -> bool:
+        """The last batch was not taken."""
+        return self._away_since is not None
+
+    @property
     def outstanding(self) -> int:
         """Flows that were taken and are not known to be written."""
         with self._lock:
