@@ -203,6 +203,10 @@ class Replication:
         if index < self.term_start or not server.log.commit_to(index):
             return False
         self.due = True
+        changes = server.log.config_indexes
+        if changes and changes[-1] > server.log.applied:
+            # Never lazily: who is removed by it may stop as soon as it knows, and the others must know by then.
+            self.bump_due = True
         return True
 
     @property

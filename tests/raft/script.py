@@ -151,6 +151,12 @@ class Stage:
     def do_transfer(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.transfer(int(plain[1]))
 
+    def do_hurry(self, plain: list[str], _: Arguments) -> None:
+        self._node(plain[0]).raft.hurry(int(plain[1]))
+
+    def do_forget_leader(self, plain: list[str], _: Arguments) -> None:
+        self._node(plain[0]).raft.forget_leader()
+
     def do_set_ready(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.set_ready()
 

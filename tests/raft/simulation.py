@@ -61,10 +61,12 @@ class Simulation:
             (4 * storm, self._transfer),
             (5 * storm, self._crash),
             (5 * storm, self._cut),
-            (5, self._heal_links),
+            (2, self._heal_links),
             (8, self._compact),
             (3 * storm, self._toggle_ready),
             (4 * storm, self._report),
+            (2 * storm, self._forget_leader),
+            (10, self._hurry),
         ]
         self._actions = [action for _, action in actions]
         self._weights = [weight for weight, _ in actions]
@@ -76,6 +78,8 @@ class Simulation:
             heartbeat_ticks=1,
             pre_vote=pick((True, True, False)),
             check_quorum=pick((True, True, False)),
+            lazy_commit=pick((True, False)),
+            frugal_reads=pick((True, False)),
             max_inflight_appends=pick((1, 2, 256)),
             max_append_bytes=pick((1, 100, 1_000_000)),
             max_committed_bytes=pick((1, 100, 1_000_000)),
@@ -233,6 +237,12 @@ class Simulation:
                 leader.raft.report_unreachable(target)
             else:
                 leader.raft.report_snapshot(target, self.random.random() < 0.5)
+
+    def _forget_leader(self) -> None:
+        self._node().raft.forget_leader()
+
+    def _hurry(self) -> None:
+        self._node().raft.hurry(self.random.choice(list(self.cluster.nodes)))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
