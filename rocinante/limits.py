@@ -259,6 +259,15 @@ EXPIRE_INTERVAL_MS: Final = 1_000
 EXPIRE_SCAN_RECORDS: Final = 20_000
 """Records that one pass of the leader's search for flows past their deadline looks at."""
 
+# --- node: bounds of the state
+KEY_STORE_BYTES_MAX: Final = 2 * 1024 * MIB
+"""etcd's default quota."""
+FLOW_TABLE_RECORDS_MAX: Final = 10_000_000
+QUOTA_ALARM_RATIO: Final = 0.9
+KEEP_REVISIONS: Final = 100_000
+KEEP_REVISIONS_SLACK: Final = 0.25
+"""History is compacted when it is longer than `keepRevisions` by this share: not all the time."""
+
 # --- node: stop
 DRAIN_TIMEOUT_S: Final = 5.0
 GRPC_STOP_GRACE_S: Final = 1.0

@@ -103,6 +103,11 @@ class StorageOptions:
         metadata=option("keepEntries", minimum=0, maximum=10_000_000, unit="entries"),
     )
     """Entries kept behind a snapshot, so that a slow follower need not get all of it."""
+    keep_revisions: int = field(
+        default=limits.KEEP_REVISIONS,
+        metadata=option("keepRevisions", minimum=0, maximum=1_000_000_000, unit="revisions"),
+    )
+    """Older revisions of the keys are compacted by the leader now and then; 0: only when somebody asks for it."""
     disk_reserve_bytes: int = field(
         default=limits.DISK_RESERVE_BYTES,
         metadata=option("diskReserveBytes", minimum=0, maximum=1024 * 1024 * limits.MIB, unit="bytes"),
@@ -113,7 +118,8 @@ class StorageOptions:
 
 @dataclass(frozen=True, slots=True)
 class IngressLimits:
-    """The bounded buffer in front of the driver; full is an answer (RESOURCE_EXHAUSTED, HTTP 429)."""
+    """The bounded buffer in front of the driver, and the bounds of the state; full is an answer (RESOURCE_EXHAUSTED,
+    HTTP 429)."""
 
     ingress_proposals: int = field(
         default=limits.INGRESS_PROPOSALS_MAX,
@@ -123,6 +129,17 @@ class IngressLimits:
         default=limits.INGRESS_BYTES_MAX,
         metadata=option("ingressBytes", minimum=4 * limits.MIB, maximum=16 * 1024 * limits.MIB, unit="bytes"),
     )
+    key_bytes: int = field(
+        default=limits.KEY_STORE_BYTES_MAX,
+        metadata=option("keyBytes", minimum=limits.MIB, maximum=256 * 1024 * limits.MIB, unit="bytes"),
+    )
+    """Keys and values with their kept history, in memory. At 90 % an alarm is raised; beyond it puts are refused,
+    deletes and compactions are not."""
+    flows: int = field(
+        default=limits.FLOW_TABLE_RECORDS_MAX,
+        metadata=option("flows", minimum=1_000, maximum=1_000_000_000, unit="records"),
+    )
+    """Flow records of all origins. At 90 % an alarm is raised; beyond it batches are refused, deletes are not."""
 
 
 @dataclass(frozen=True, slots=True)

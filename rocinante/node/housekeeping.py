@@ -1,8 +1,8 @@
 """The thread `housekeeping`: what happens about once a second and is nobody's hot path.
 
-Tells the peers this node's role and progress, watches the free room on the disk, and, on the leader, finds flows past
-their deadline and moves the state's clock. What it finds goes through the log like any other command, so that all
-replicas drop the same.
+Tells the peers this node's role and progress, watches the room that is left on the disk and in the tables, and, on
+the leader, finds flows past their deadline and moves the state's clock. What it finds goes through the log like any
+other command, so that all replicas drop the same.
 """
 
 from __future__ import annotations
@@ -17,28 +17,19 @@ from typing import Final, Protocol
 
 from rocinante import limits
 from rocinante.errors import RocinanteError
+from rocinante.pb.etcd import rpc_pb2
 from rocinante.ports import Outcome
 from rocinante.state.command import Kind
+from rocinante.state.flows import encode_expire
 from rocinante.state.machine import StateMachine
 
 logger = logging.getLogger(__name__)
 
 _U64: Final = struct.Struct(">Q")
-_U32: Final = struct.Struct(">I")
 
 
 class _Propose(Protocol):
     def __call__(self, kind: Kind, body: bytes) -> Future[Outcome]: ...
-
-
-def expire_body(now_ms: int, origin: str, keys: list[bytes]) -> bytes:
-    """The body of FLOW_EXPIRE (state/command.py)."""
-    name = origin.encode()
-    parts = [_U64.pack(now_ms), bytes([len(name)]), name, _U32.pack(len(keys))]
-    for key in keys:
-        parts.append(bytes([len(key)]))
-        parts.append(key)
-    return b"".join(parts)
 
 
 class Housekeeping:
@@ -51,14 +42,16 @@ class Housekeeping:
         propose: _Propose,
         leads: Callable[[], bool],
         tell_peers: Callable[[], None],
-        check_disk: Callable[[], None],
+        check_room: Callable[[], None],
+        keep_revisions: Callable[[], int],
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._state = state
         self._propose = propose
         self._leads = leads
         self._tell_peers = tell_peers
-        self._check_disk = check_disk
+        self._check_room = check_room
+        self._keep_revisions = keep_revisions
         self._wall_ms = wall_ms
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -79,7 +72,7 @@ class Housekeeping:
         while not self._stopped.wait(limits.EXPIRE_INTERVAL_MS / 1000):
             try:
                 self._tell_peers()
-                self._check_disk()
+                self._check_room()
                 if self._leads():
                     self._lead()
             except RocinanteError as error:
@@ -93,6 +86,14 @@ class Housekeeping:
             self._next_clock = now + limits.CLOCK_INTERVAL_MS / 1000
             self._propose(Kind.CLOCK, _U64.pack(self._wall_ms()))
         self._expire()
+        self._compact_keys()
+
+    def _compact_keys(self) -> None:
+        """Forget old revisions of the keys, so that steady writes do not fill the memory."""
+        keep, revision = self._keep_revisions(), self._state.revision
+        if keep and revision - self._state.compacted_revision > keep * (1 + limits.KEEP_REVISIONS_SLACK):
+            request = rpc_pb2.CompactionRequest(revision=revision - keep)
+            self._propose(Kind.KV_COMPACT, request.SerializeToString())
 
     def _expire(self) -> None:
         """Look at a bounded part of the tables; one proposal at a time, so that a mass expiry cannot flood the log."""
@@ -106,7 +107,7 @@ class Housekeeping:
             self._cursor = page.cursor
             looked += limits.FLOW_EXPIRE_KEYS_MAX
             if page.keys:
-                self._expiring = self._propose(Kind.FLOW_EXPIRE, expire_body(now_ms, page.origin, page.keys))
+                self._expiring = self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.origin, page.keys))
                 self.expired_batches += 1
                 return
             if not page.cursor:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
-from rocinante.errors import NotFound, OutcomeUnknown, ResourceExhausted, RocinanteError, Unavailable
+from rocinante.errors import NotFound, OutcomeUnknown, RocinanteError, Unavailable
 from rocinante.node.apply import Apply
 from rocinante.node.digest import digest_after
 from rocinante.node.disk import Disk
@@ -33,6 +33,7 @@ from rocinante.node.reading import Reader
 from rocinante.node.receiving import Receiver
 from rocinante.node.recovery import Recovery
 from rocinante.node.requests import Ingress, Proposal, Read, WaitingReads
+from rocinante.node.room import Room
 from rocinante.node.snapshotter import Snapshotter
 from rocinante.node.status import node_status
 from rocinante.node.switch import Switch
@@ -67,7 +68,8 @@ class Node:
         self.started_at = time.monotonic()
         self.request_timeout_s = config.timers.request_timeout_ms / 1000
         self.keep_entries = config.storage.keep_entries
-        self.disk_alarm = ""
+        self.keep_revisions = config.storage.keep_revisions
+        self.room = Room(config, opened.engine, opened.state)
         self._state = opened.state
         self._replay_to = opened.loaded.hard_state.commit
         self._removed = False
@@ -111,7 +113,7 @@ class Node:
         )
         self.hub.reset(self.apply.applied)
         self.disk = Disk(opened.engine.log, opened.loaded.hard_state)
-        self.proposer = Proposer(core, self.pending, self.transport.send_frame, lambda: self.disk_alarm)
+        self.proposer = Proposer(core, self.pending, self.transport.send_frame, lambda: self.room.disk_refusal)
         self.reader = Reader(core, self._waiting_reads, self.transport.send_frame, lambda: self.apply.applied)
         self._build_driver(opened, core)
 
@@ -149,7 +151,8 @@ class Node:
             propose=self._propose_own,
             leads=lambda: self.driver.beat.status.role is Role.LEADER,
             tell_peers=lambda: self.ingress.put_act(self._tell_peers),
-            check_disk=self._check_disk,
+            check_room=self.room.look,
+            keep_revisions=lambda: self.keep_revisions,
         )
         self.receiver = Receiver(
             cluster_id=config.cluster_id,
@@ -283,19 +286,6 @@ class Node:
     def _tell_peers(self) -> None:
         self.receiver.tell(self.driver.core)
 
-    def _check_disk(self) -> None:
-        free = self.engine.disk_free_bytes()
-        reserve = self.config.storage.disk_reserve_bytes
-        alarm = ""
-        if free is not None and free < reserve:
-            left = f"{free >> 20} MiB left, {reserve >> 20} MiB are kept in reserve"
-            alarm = f"the disk is nearly full ({left}); writes are refused"
-        if alarm and not self.disk_alarm:
-            logger.error("ALARM: %s", alarm)
-        elif self.disk_alarm and not alarm:
-            logger.warning("alarm over: the disk has room again")
-        self.disk_alarm = alarm
-
     # --- NodePort
 
     @property
@@ -327,8 +317,7 @@ class Node:
         self, kind: Kind, body: bytes, *, session: SessionRef | None = None, timeout_s: float | None = None
     ) -> Future[Outcome]:
         self._check_ready()
-        if self.disk_alarm:
-            raise ResourceExhausted(self.disk_alarm)
+        self.room.check(kind)
         return self.pending.add(kind, body, session, self._deadline(timeout_s)).future
 
     def _propose_own(self, kind: Kind, body: bytes) -> Future[Outcome]:

@@ -45,7 +45,7 @@ def node_status(node: Node) -> NodeStatus:
         grpc_enabled=node.switch.enabled,
         not_ready_reason=node.not_ready_reason(),
         peers=tuple(_peer(node, status, member) for member in members if member.id != node.id),
-        alarms=tuple(alarm for alarm in (node.disk_alarm, node.recovery.reason) if alarm),
+        alarms=tuple(alarm for alarm in (*node.room.alarms, node.recovery.reason) if alarm),
         log_bytes=node.engine.log.size_bytes(),
         snapshot_index=status.snapshot_index,
     )
@@ -55,10 +55,7 @@ def _peer(node: Node, status: Status, member: Member) -> PeerView:
     transport = node.transport
     info = transport.info(member.id)
     progress = status.peers.get(member.id)
-    if progress is not None:
-        lag = max(0, status.last_index - progress.match)
-    else:
-        lag = transport.lag(member.id)
+    lag = transport.lag(member.id) if progress is None else max(0, status.last_index - progress.match)
     return PeerView(
         member=member,
         connected=transport.connected(member.id),

@@ -89,8 +89,9 @@ artifact:
     timers: {tickMs: 5, heartbeatMs: 20, electionMs: 200, requestTimeoutMs: 900}
     rotation: {mode: delay_heartbeats, minSeconds: 5, maxSeconds: 9}
     storage:
-      {engine: memory, dataDir: /srv/r, compactEntries: 100, compactBytes: 1048576, keepEntries: 0, diskReserveBytes: 0}
-    limits: {ingressProposals: 16, ingressBytes: 4194304}
+      {engine: memory, dataDir: /srv/r, compactEntries: 100, compactBytes: 1048576, keepEntries: 0,
+       keepRevisions: 7, diskReserveBytes: 0}
+    limits: {ingressProposals: 16, ingressBytes: 4194304, keyBytes: 1048576, flows: 1000}
     log: {level: debug}
     rest: {allowedHosts: [Rocinante.Example, 10.0.0.9], threads: 3}
 """,
@@ -102,8 +103,8 @@ artifact:
         "fra",
         timers=Timers(5, 20, 200, 900),
         rotation=Rotation(RotationMode.DELAY_HEARTBEATS, 5, 9),
-        storage=StorageOptions(StorageEngine.MEMORY, Path("/srv/r"), 100, 1_048_576, 0, 0),
-        limits=IngressLimits(16, 4_194_304),
+        storage=StorageOptions(StorageEngine.MEMORY, Path("/srv/r"), 100, 1_048_576, 0, 7, 0),
+        limits=IngressLimits(16, 4_194_304, 1_048_576, 1_000),
         log=LogOptions(LogLevel.DEBUG),
         rest=RestOptions(("rocinante.example", "10.0.0.9"), 3),
     )
