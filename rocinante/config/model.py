@@ -152,7 +152,9 @@ class RestOptions:
     allowed_hosts: tuple[str, ...] = field(default=(), metadata=option("allowedHosts"))
     """Names that a request's Host header may carry beside the addresses and names of this host (against DNS rebinding,
     CVE-2018-1098)."""
-    threads: int = field(default=8, metadata=option("threads", minimum=1, maximum=256, unit="threads"))
+    threads: int = field(
+        default=limits.REST_THREADS, metadata=option("threads", minimum=1, maximum=256, unit="threads")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The state is bounded: an alarm before it is full, then a refusal that leaves a way out; history is forgotten by itself."""
+"""The state is bounded: an alarm before it is full, then a refusal that leaves a way out; history goes by itself."""
 
 from __future__ import annotations
 
