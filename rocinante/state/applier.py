@@ -178,8 +178,8 @@ class Applier:
             raise InvalidArgument("now", f"{len(body)} bytes; {_NOW.size} are expected")
         now_ms: int = _NOW.unpack(body)[0]
         if now_ms > self._state.now_ms:
+            self._state.sessions.expire(self._state.now_ms, now_ms)
             self._state.now_ms = now_ms
-            self._state.sessions.expire(now_ms)
         return None
 
 

@@ -125,8 +125,17 @@ class Sessions:
             oldest, oldest_seq = next(iter(self._outcomes))
             self._forget_below(oldest, self._sessions[oldest], oldest_seq + 1)
 
-    def expire(self, now_ms: int) -> int:
-        """End the sessions that were idle for longer than SESSION_IDLE_MS_MAX. Returns how many."""
+    def expire(self, before_ms: int, now_ms: int) -> int:
+        """The state's time moves: end the sessions that were idle for longer than SESSION_IDLE_MS_MAX. Returns how many.
+
+        Where it moves by more than that at once, for the first time in a new cluster or after the whole cluster was
+        away, nobody knows when a session that was used since the last move was used: it counts as used now.
+        """
+        if now_ms - before_ms > limits.SESSION_IDLE_MS_MAX:
+            for known in reversed(self._sessions.values()):
+                if known.used_ms < before_ms:
+                    break
+                known.used_ms = now_ms
         ended = 0
         while self._sessions:
             session, oldest = next(iter(self._sessions.items()))

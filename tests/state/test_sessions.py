@@ -245,3 +245,20 @@ def test_a_refused_command_is_refused_again_even_when_it_could_now_be_done(drive
             driver.do(Kind.KV_COMPACT, compact, S, 2)
         for _ in range(9):
             driver.put(b"a")
+
+
+def test_a_session_that_is_in_use_survives_the_first_clock_and_one_after_a_long_absence() -> None:
+    """A new cluster's time begins at 0: its first clock must not end the sessions that were opened before it."""
+    driver, idle = Driver(), limits.SESSION_IDLE_MS_MAX
+    wall_ms = 1_800_000_000_000
+    driver.do(Kind.SESSION_OPEN, session=1)
+    driver.clock(wall_ms)
+    assert driver.machine.sessions_count() == 1
+    driver.clock(wall_ms + 60_000)
+    driver.do(Kind.SESSION_OPEN, session=2)
+    driver.clock(wall_ms + 3 * idle)
+    assert driver.machine.sessions_count() == 1, "the one that was not used since, ended"
+    driver.clock(wall_ms + 4 * idle)
+    assert driver.machine.sessions_count() == 1, "an hour of idleness is not more than an hour"
+    driver.clock(wall_ms + 4 * idle + 1)
+    assert driver.machine.sessions_count() == 0
