@@ -226,6 +226,8 @@ class Driver:
         if kind == "info":
             self._transport.keep_info(sender, frame.info, self.core.log.commit)
             self._recovery.heard(sender, frame.info)
+            if frame.info.recovering:
+                self.core.peer_lost_its_log(sender, frame.info.last_index)
         elif self.core.role is Role.NOT_READY:
             return
         elif kind == "forward":

@@ -284,7 +284,7 @@ class Node:
         self.disk.compact(meta, keep_from)
 
     def _tell_peers(self) -> None:
-        self.receiver.tell(self.driver.core)
+        self.receiver.tell(self.driver.core, recovering=self.recovery.active)
 
     # --- NodePort
 

@@ -81,7 +81,7 @@ class Receiver:
                 frames.append((sender, frame))
         self._ingress.put_messages(core, frames)
 
-    def tell(self, core: Raft) -> None:
+    def tell(self, core: Raft, *, recovering: bool) -> None:
         """Tell every peer this node's role and progress. (On the driver's thread.)"""
         info = pb.NodeInfo(
             role=core.role.public,
@@ -91,6 +91,7 @@ class Receiver:
             version=__version__,
             protocol_version=PROTOCOL_VERSION,
             last_index=core.log.last_index,
+            recovering=recovering,
         )
         frame = pb.PeerMessage(info=info)
         for peer in self._transport.peers():

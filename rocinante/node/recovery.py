@@ -80,10 +80,18 @@ class Recovery:
             self._check()
 
     def admits(self, message: Message) -> bool:
-        """False: it asks for what this node must not give yet."""
-        if self.active and message.type in _ASKS_FOR_A_VOTE:
+        """False: it asks for what this node must not give yet.
+
+        A leader that has not heard of the loss may tell a commit index that this node acknowledged in its former life;
+        to the core that would be the end. It holds for what is in the log, and the rest follows.
+        """
+        if not self.active:
+            return True
+        if message.type in _ASKS_FOR_A_VOTE:
             self.withheld += 1
             return False
+        if message.type is MessageType.HEARTBEAT:
+            message.commit = min(message.commit, self._core.log.last_index)
         return True
 
     def heard(self, sender: int, info: pb.NodeInfo) -> None:

@@ -268,6 +268,14 @@ class Raft(Server):
         if isinstance(self.behaviour, Leader):
             self.behaviour.replication.hurry(peer)
 
+    def peer_lost_its_log(self, peer: int, last_index: int) -> None:
+        """`peer` says that it lost what it had acknowledged, and that its log ends at `last_index` now.
+
+        The leader forgets how far it was and finds out anew. Without this it would never look below what it once heard.
+        """
+        if isinstance(self.behaviour, Leader):
+            self.behaviour.replication.start_over(peer, last_index)
+
     def transfer(self, to: int) -> None:
         """Hands leadership to `to`. Raises `NotLeader`, or `TransferRefused`. Given up after an election timeout."""
         self._leading().transfer(to)

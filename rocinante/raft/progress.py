@@ -108,6 +108,12 @@ class Progress:
         self._enter(ProgressState.PROBE, after + 1)
         self.sent_commit = min(self.sent_commit, after)
 
+    def start_over(self, last_index: int) -> None:
+        """The peer lost its log behind `last_index`: nothing of what it acknowledged counts any more."""
+        self.match = 0
+        self.hurry_to = self.sent_commit = 0
+        self._enter(ProgressState.PROBE, last_index + 1)
+
     def become_replicate(self) -> None:
         self._enter(ProgressState.REPLICATE, self.match + 1)
 

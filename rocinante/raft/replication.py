@@ -152,6 +152,14 @@ class Replication:
         peer.wants_append = True
         self.due = True
 
+    def start_over(self, peer_id: int, last_index: int) -> None:
+        """The peer lost what it had acknowledged; its log ends at `last_index` now. What is committed stays so."""
+        peer = self.peers.get(peer_id)
+        if peer is not None and peer.match > last_index:
+            peer.start_over(last_index)
+            self.matches[peer_id] = 0
+            self.want(peer)
+
     # --- answers ------------------------------------------------------------------------------------------------
 
     def on_rejected(self, peer: Progress, message: Message) -> None:

@@ -154,6 +154,9 @@ class Stage:
     def do_hurry(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.hurry(int(plain[1]))
 
+    def do_peer_lost_its_log(self, plain: list[str], named: Arguments) -> None:
+        self._node(plain[0]).raft.peer_lost_its_log(int(plain[1]), int(named["last"]))
+
     def do_forget_leader(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.forget_leader()
 

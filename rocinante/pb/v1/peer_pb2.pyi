@@ -111,7 +111,7 @@ class ReadResponse(_message.Message):
     def __init__(self, context: _Optional[int] = ..., index: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = ("role", "term", "commit", "applied", "version", "protocol_version", "last_index")
+    __slots__ = ("role", "term", "commit", "applied", "version", "protocol_version", "last_index", "recovering")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class NodeInfo(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    RECOVERING_FIELD_NUMBER: _ClassVar[int]
     role: str
     term: int
     commit: int
@@ -126,7 +127,8 @@ class NodeInfo(_message.Message):
     version: str
     protocol_version: int
     last_index: int
-    def __init__(self, role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., last_index: _Optional[int] = ...) -> None: ...
+    recovering: bool
+    def __init__(self, role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., last_index: _Optional[int] = ..., recovering: _Optional[bool] = ...) -> None: ...
 
 class TransferRequest(_message.Message):
     __slots__ = ("to",)
