@@ -126,7 +126,7 @@ class Sessions:
             self._forget_below(oldest, self._sessions[oldest], oldest_seq + 1)
 
     def expire(self, before_ms: int, now_ms: int) -> int:
-        """The state's time moves: end the sessions that were idle for longer than SESSION_IDLE_MS_MAX. Returns how many.
+        """The state's time moves: end the sessions that were idle for more than SESSION_IDLE_MS_MAX. Returns how many.
 
         Where it moves by more than that at once, for the first time in a new cluster or after the whole cluster was
         away, nobody knows when a session that was used since the last move was used: it counts as used now.

@@ -162,12 +162,13 @@ def elapsed(act: Callable[[], object]) -> float:
 
 
 def put_many(cluster: Cluster, count: int, *, prefix: str, value: bytes = b"v", node: int | None = None) -> None:
-    """Write `count` keys, 100 in a transaction, through one node (by default the leader)."""
+    """Write `count` keys, many in a transaction, through one node (by default the leader)."""
     through = node if node is not None else cluster.wait_leader()
-    for first in range(0, count, 100):
+    step = min(100, 1_000_000 // (len(value) + 50))
+    for first in range(0, count, step):
         puts = [
             rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=f"{prefix}/{number:06}".encode(), value=value))
-            for number in range(first, min(count, first + 100))
+            for number in range(first, min(count, first + step))
         ]
         cluster.call(through, "/etcdserverpb.KV/Txn", rpc_pb2.TxnRequest(success=puts), rpc_pb2.TxnResponse, 30.0)
 
