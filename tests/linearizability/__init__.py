@@ -1,0 +1,1 @@
+"""A linearizability checker, and what holds it to known verdicts."""
