@@ -43,6 +43,10 @@ PEER_BATCH_BYTES_MAX: Final = 8 * MIB
 PEER_HEARTBEAT_QUEUE_MESSAGES_MAX: Final = 256
 PEER_REDIAL_MS_MAX: Final = 200
 """Wait before the next dial, jittered down to half."""
+PEER_REFUSED_REDIAL_S: Final = 1.0
+"""Wait before the next dial to a peer that refused this node: nothing changes within a fraction of a second."""
+PEER_SETTLED_S: Final = 0.3
+"""A stream that holds for so long is a connection (a refusal comes within a round trip)."""
 PEER_GONE_TIMEOUT_S: Final = 0.3
 """How long it may take to find out whether the host of a peer that went silent refuses connections."""
 GONE_CAMPAIGN_MS_MAX: Final = 100

@@ -178,7 +178,7 @@ class Daemon:
             self._progress("applying the log", node.apply.applied, node.driver.beat.status.commit)
             if self._stop_wanted(node):
                 return
-        if node.switch.enabled:
+        if node.switch.open:
             server.set_serving(True)
         logger.info("ready: the page is at http://%s/", self._controller.rest_endpoint)
         self._notifier.status(self._describe(node))

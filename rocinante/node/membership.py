@@ -43,6 +43,7 @@ class Membership:
         snapshots: SnapshotStore,
         on_removed: Callable[[], None],
     ) -> None:
+        """`on_removed` is called once, on the driver's thread, in the middle of its turn."""
         self._node_id = node_id
         self._transport = transport
         self._snapshots = snapshots
@@ -102,6 +103,15 @@ class Membership:
         if self._node_id in before.members and self._node_id not in config.members:
             self._on_removed()
         return dict(self._members)
+
+    def stranger_at(self, index: int, commit: int) -> None:
+        """A peer that has applied everything up to `index` says that this node, which knows of `commit`, is no member.
+
+        Configurations have one order, the log's: if the peer is at least as far, this node was a member and is no
+        longer. (A peer that is behind may not have heard of it yet.) The leader tells nobody that it was removed.
+        """
+        if self._node_id in self._config.members and index >= commit:
+            self._on_removed()
 
     def _describe(self, config: Config) -> list[str]:
         rows = [self.name_of(identifier) for identifier in sorted(config.voters)]

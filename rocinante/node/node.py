@@ -72,7 +72,6 @@ class Node:
         self.room = Room(config, opened.engine, opened.state)
         self._state = opened.state
         self._replay_to = opened.loaded.hard_state.commit
-        self._removed = False
         self.stopping = threading.Event()
         self.stop_asked = threading.Event()
         """Set when a graceful stop is wanted (by RPC or REST); the daemon carries it out."""
@@ -89,6 +88,7 @@ class Node:
             node_id=self.id,
             on_change=lambda: self.ingress.put_act(self._tell_peers),
             on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
+            on_stranger=lambda index: self.membership.stranger_at(index, self.driver.core.log.commit),
         )
         core = make_core(opened, self.id, core_options(config))
         snapshots = opened.engine.snapshots
@@ -98,7 +98,7 @@ class Node:
             opened.members,
             transport=self.transport,
             snapshots=snapshots,
-            on_removed=self._on_removed,
+            on_removed=lambda: self.switch.remove(),  # noqa: PLW0108  (there is no switch yet)
         )
         self.pending = Pending(self.ingress, self._retry)
         self._waiting_reads = WaitingReads()
@@ -225,7 +225,7 @@ class Node:
         if not self.left_not_ready.is_set() and self.apply.applied >= self._replay_to:
             self.left_not_ready.set()
             self.membership.connect()
-            if self.switch.enabled:
+            if self.switch.open:
                 self.driver.core.set_ready()
         self.recovery.check()
         self.pending.give_up_late(now)
@@ -268,10 +268,6 @@ class Node:
         if not self.left_not_ready.is_set() and index >= self._replay_to:
             self.ingress.put_act(lambda: None)
 
-    def _on_removed(self) -> None:
-        self._removed = True
-        logger.warning("this node was removed from the cluster; it takes no more part")
-
     def _on_snapshot(self, meta: SnapshotMeta) -> None:
         """(On the snapshot thread.) The file is durable: drop the log behind it."""
         keep_from = max(1, meta.index + 1 - self.keep_entries)
@@ -300,7 +296,7 @@ class Node:
         """Why the node takes no client request, or ""."""
         if self.stopping.is_set():
             return "the node is stopping"
-        if self._removed:
+        if self.switch.removed:
             return "the node was removed from the cluster"
         if not self.switch.enabled:
             return "gRPC is switched off"

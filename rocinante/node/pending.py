@@ -151,8 +151,8 @@ class Pending:
             self._forget(renamed)
             _fail(renamed.future, error)
 
-    def give_up(self, proposal: Proposal) -> None:
-        """Its time is up, or the node stops."""
+    def give_up(self, proposal: Proposal, why: str = "time is up") -> None:
+        """Its time is up, or the node stops or stands aside."""
         if not self._forget(proposal):
             return
         self._ingress.proposal_done(1, len(proposal.command))
@@ -160,7 +160,7 @@ class Pending:
             self.unknown += 1
             _fail(
                 proposal.future,
-                OutcomeUnknown("time is up: the write may still happen; retry it with a client session to be sure"),
+                OutcomeUnknown(f"{why}: the write may still happen; retry it with a client session to be sure"),
             )
         elif proposal.exhausted:
             _fail(proposal.future, ResourceExhausted(proposal.refused))

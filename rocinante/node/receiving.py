@@ -61,9 +61,11 @@ class Receiver:
             return f"protocol_version: {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is"
         if hello.sender == self._node_id:
             return "sender: is this node's own id"
-        if not self._membership.is_known(hello.sender):
-            return f"sender: {format_id(hello.sender)} is not a member of this cluster"
         return ""
+
+    def stranger_at(self, sender: int) -> int:
+        # 1, the index of the beginning, where nothing was applied yet.
+        return 0 if self._membership.is_known(sender) else max(1, self._applied())
 
     def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
         self._transport.heard(sender)

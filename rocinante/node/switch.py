@@ -33,7 +33,13 @@ class Switch:
         self._carrying = threading.Lock()
         """One change takes effect after the other, and only the one that is still wanted."""
         self.enabled = True
+        self.removed = False
         self.server: GrpcServer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the node may take part, once it is ready."""
+        return self.enabled and not self.removed
 
     def set(self, enabled: bool) -> None:
         """Takes effect in the background; the status shows at once what is wanted."""
@@ -52,18 +58,36 @@ class Switch:
             if self.enabled != enabled or node.stopping.is_set():
                 return
             if not enabled:
-                node.ingress.put_act(node.driver.core.set_not_ready)
-                node.ingress.put_act(node.transport.pause)
-                self._serve(False)
+                self._leave("gRPC is switched off")
+                return
+            if self.removed:
                 return
             node.ingress.put_act(node.transport.resume)
             if node.left_not_ready.is_set():  # a node that still starts looks at `enabled` when it is ready
-                self._serve(True)
+                if self.server is not None:
+                    self.server.set_serving(True)
                 node.ingress.put_act(node.driver.core.set_ready)
 
-    def _serve(self, enabled: bool) -> None:
+    def _leave(self, reason: str) -> None:
+        """Not ready from now on; who waits hears of it, and may go to another node."""
+        node = self._node
+
+        def leave() -> None:
+            node.driver.core.set_not_ready()
+            node.transport.pause()
+            for proposal in node.pending.outstanding():
+                node.pending.give_up(proposal, f"not ready: {reason}")
+
+        node.ingress.put_act(leave)
         if self.server is not None:
-            self.server.set_serving(enabled, "" if enabled else "gRPC is switched off")
+            self.server.set_serving(False, reason)
+
+    def remove(self) -> None:
+        """The cluster goes on without this node, for good. (On the driver's thread.)"""
+        if not self.removed:
+            self.removed = True
+            logger.warning("this node was removed from the cluster; it takes no more part")
+            self._leave("the node was removed from the cluster")
 
     # --- leadership
 

@@ -18,6 +18,7 @@ import grpc
 from rocinante import limits
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers.outbox import Outbox
+from rocinante.peers.server import METADATA_STRANGER
 from rocinante.ports import Member
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ class Channel:
         outbox: Outbox,
         on_change: Callable[[], None],
         on_gone: Callable[[int], None] | None = None,
+        on_stranger: Callable[[int], None] | None = None,
     ) -> None:
+        """`on_stranger`: the peer says that this node is no member by all that it has applied, and how far that is."""
         self.kind = kind
         self.peer = peer
         self.outbox = outbox
@@ -59,6 +62,9 @@ class Channel:
         self._hello = hello
         self._on_change = on_change
         self._on_gone = on_gone
+        self._on_stranger = on_stranger
+        self._refused = False
+        self._settling: asyncio.TimerHandle | None = None
         self._last_problem = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -80,16 +86,20 @@ class Channel:
             except Exception as error:  # top of the task: without it the peer would be cut off for ever
                 logger.exception("%s channel to %s failed", self.kind, self.peer.name)
                 problem = f"failed: {error!r}"
+            if self._settling is not None:
+                self._settling.cancel()
             self.outbox.close()
             self._on_change()
             if problem != self._last_problem:
                 logger.info("%s channel to %s (%s): %s", self.kind, self.peer.name, self.peer.endpoint, problem)
                 self._last_problem = problem
                 await self._look_whether_gone()
-            await asyncio.sleep(random.uniform(0.5, 1.0) * limits.PEER_REDIAL_MS_MAX / 1000)
+            longest_s = limits.PEER_REFUSED_REDIAL_S if self._refused else limits.PEER_REDIAL_MS_MAX / 1000
+            await asyncio.sleep(random.uniform(0.5, 1.0) * longest_s)
 
     async def _connect_once(self) -> str:
         """Hold one stream until it ends; why it ended, for people."""
+        self._refused = False
         async with grpc.aio.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
             try:
                 await asyncio.wait_for(channel.channel_ready(), limits.PEER_DIAL_TIMEOUT_S)
@@ -108,12 +118,18 @@ class Channel:
                 while messages := await self.outbox.take(limits.PEER_BATCH_BYTES_MAX):
                     await self._write(call, messages)
                 goodbye = await call
-            except grpc.aio.AioRpcError as error:
-                return f"{error.code().name}: {error.details()}"
-            except (asyncio.InvalidStateError, grpc.aio.UsageError):
-                # A write on a call that has just ended; why it ended, the call itself knows.
-                return f"{(await call.code()).name}: {await call.details()}"
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                # Why it ended, the call itself knows; the latter two are a write on a call that has just ended.
+                return await self._failed(call)
             return f"closed by the peer: {goodbye.reason}" if goodbye.reason else "closed by the peer"
+
+    async def _failed(self, call: Any) -> str:
+        code = await call.code()
+        self._refused = code is grpc.StatusCode.FAILED_PRECONDITION
+        for key, value in await call.trailing_metadata() or ():
+            if key == METADATA_STRANGER and self._on_stranger is not None and value.isdigit():
+                self._on_stranger(int(value))
+        return f"{code.name}: {await call.details()}"
 
     async def _look_whether_gone(self) -> None:
         """A host that refuses the connection lives, but the node on it does not: no need to wait for a time-out."""
@@ -132,9 +148,13 @@ class Channel:
     def _opened(self) -> None:
         self.outbox.open()
         self.connects += 1
+        # A peer that is not ready or refuses this node would else fill the log with ups and downs.
+        self._settling = asyncio.get_running_loop().call_later(limits.PEER_SETTLED_S, self._settled)
+        self._on_change()
+
+    def _settled(self) -> None:
         self._last_problem = ""
         logger.info("%s channel to %s (%s): connected", self.kind, self.peer.name, self.peer.endpoint)
-        self._on_change()
 
     async def _write(self, call: Any, messages: list[pb.PeerMessage]) -> None:
         batch = pb.PeerBatch(messages=messages)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -25,6 +25,8 @@ from rocinante.raft.types import SnapshotMeta
 logger = logging.getLogger(__name__)
 
 SERVICE: Final = "rocinante.v1.Peer"
+METADATA_STRANGER: Final = "rocinante-not-a-member-at"
+"""In the refusal of one who is no member: the index up to which that is known."""
 
 
 class SnapshotReceiver(Protocol):
@@ -44,6 +46,9 @@ class PeerReceiver(Protocol):
     def greet(self, hello: pb.Hello) -> str:
         """Why this peer is refused, or "" when it is welcome."""
 
+    def stranger_at(self, sender: int) -> int:
+        """0: a member. Else it is none by all that this node has applied, and that is up to this index."""
+
     def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
         """Raises MalformedMessage; then the stream ends."""
 
@@ -56,9 +61,13 @@ class PeerReceiver(Protocol):
 class _RefusedError(Exception):
     """The call ends with this status."""
 
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+    def __init__(self, code: grpc.StatusCode, reason: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(reason)
         self.code = code
+        self.metadata = metadata
+
+    async def abort(self, context: Any) -> None:
+        await context.abort(self.code, str(self), self.metadata)
 
 
 def _refuse(reason: str, code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> NoReturn:
@@ -71,6 +80,7 @@ class PeerService:
     def __init__(self, receiver: PeerReceiver) -> None:
         self._receiver = receiver
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot-write")
+        self._last_refusal = (0, "")
         self.refused = 0
         self.malformed = 0
 
@@ -93,15 +103,29 @@ class PeerService:
     def _greet(self, hello: pb.Hello) -> None:
         refusal = self._receiver.greet(hello)
         if refusal:
-            self.refused += 1
-            logger.warning("refused a peer (id %s): %s", format_id(hello.sender), refusal)
+            self._note_refusal(hello.sender, refusal)
             _refuse(refusal)
+        self._check_member(hello.sender)
+
+    def _check_member(self, sender: int) -> None:
+        """Also in the middle of a stream: who was removed hears of it by this, for nobody sends it the entry."""
+        if known := self._receiver.stranger_at(sender):
+            refusal = f"sender: {format_id(sender)} is not a member of this cluster"
+            self._note_refusal(sender, refusal)
+            raise _RefusedError(grpc.StatusCode.FAILED_PRECONDITION, refusal, ((METADATA_STRANGER, str(known)),))
+
+    def _note_refusal(self, sender: int, refusal: str) -> None:
+        """Count it; one who comes again and again with the same fault gets one line in the log."""
+        self.refused += 1
+        if (sender, refusal) != self._last_refusal:
+            self._last_refusal = sender, refusal
+            logger.warning("refused a peer (id %s): %s", format_id(sender), refusal)
 
     async def _exchange(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> pb.PeerGoodbye:
         try:
             await self._read_batches(requests)
         except _RefusedError as error:
-            await context.abort(error.code, str(error))
+            await error.abort(context)
         except (DecodeError, MalformedMessage) as error:
             self.malformed += 1
             logger.warning("a peer sent what is no message: %s", error)
@@ -117,13 +141,14 @@ class PeerService:
                     _refuse("hello: missing in the first batch", grpc.StatusCode.INVALID_ARGUMENT)
                 self._greet(batch.hello)
                 sender = batch.hello.sender
+            self._check_member(sender)
             self._receiver.receive(sender, batch.messages)
 
     async def _install(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> pb.SnapshotInstalled:
         try:
             return await self._read_snapshot(requests)
         except _RefusedError as error:
-            await context.abort(error.code, str(error))
+            await error.abort(context)
         except (DecodeError, ValueError) as error:
             self.malformed += 1
             logger.warning("a snapshot from a peer cannot be used: %s", error)

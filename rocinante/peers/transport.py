@@ -42,15 +42,23 @@ class _Link:
 
 class Transport:
     """See the module. All that changes something runs on the driver's event loop; `on_change` is called there when a
-    channel connects or breaks, `on_gone` with the id of a peer whose host refuses connections."""
+    channel connects or breaks, `on_gone` with the id of a peer whose host refuses connections, `on_stranger` with the
+    index up to which a peer knows that this node is no member."""
 
     def __init__(
-        self, *, cluster_id: int, node_id: int, on_change: Callable[[], None], on_gone: Callable[[int], None]
+        self,
+        *,
+        cluster_id: int,
+        node_id: int,
+        on_change: Callable[[], None],
+        on_gone: Callable[[int], None],
+        on_stranger: Callable[[int], None],
     ) -> None:
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._on_change = on_change
         self._on_gone = on_gone
+        self._on_stranger = on_stranger
         self._lock = threading.Lock()
         self._links: dict[int, _Link] = {}
         self._paused = False
@@ -78,7 +86,8 @@ class Transport:
         def channel(kind: str, messages_max: int) -> Channel:
             outbox = Outbox(messages_max=messages_max, bytes_max=limits.PEER_QUEUE_BYTES_MAX)
             on_gone = self._on_gone if kind == "heartbeat" else None
-            return Channel(kind, member, self._hello(member.id, kind), outbox, self._on_change, on_gone)
+            hello = self._hello(member.id, kind)
+            return Channel(kind, member, hello, outbox, self._on_change, on_gone, self._on_stranger)
 
         append = channel("append", limits.PEER_QUEUE_MESSAGES_MAX)
         heartbeat = channel("heartbeat", limits.PEER_HEARTBEAT_QUEUE_MESSAGES_MAX)
