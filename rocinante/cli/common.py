@@ -29,10 +29,10 @@ from rocinante.errors import (
     RocinanteError,
     Unavailable,
 )
-from rocinante.limits import CLIENT_TIMEOUT_S, CLIENT_TIMEOUT_S_MAX
+from rocinante.limits import CLIENT_TIMEOUT_S, CLIENT_TIMEOUT_S_MAX, CLIENT_TRY_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from rocinante.client import Client
+    from rocinante.client import Client, Status
 
 __all__ = [
     "CLUSTER_VARIABLE",
@@ -43,12 +43,15 @@ __all__ = [
     "common_parameters",
     "examples",
     "exit_status",
+    "first_answer",
     "hint",
     "settings",
 ]
 
 CLUSTER_VARIABLE: Final = "ROCINANTE_CLUSTER"
-DEFAULT_ENDPOINT: Final = "127.0.0.1:35001"
+DEFAULT_CLUSTER: Final = "127.0.0.1:35001,127.0.0.1:35002,127.0.0.1:35003"
+"""The nodes of `rocinante dev` and of the example YAML: any one of them may have been killed."""
+DEFAULT_SHOWN: Final = "127.0.0.1, ports 35001 to 35003"
 _PANEL: Final = "Cluster and output"
 
 
@@ -66,7 +69,7 @@ class Settings:
         return self.output is Output.JSON
 
     def endpoints(self) -> tuple[str, ...]:
-        """The nodes to ask: of --cluster, else of --config, else of the environment, else this host's first node.
+        """The nodes to ask: of --cluster, else of --config, else of the environment, else this host's first three.
 
         Raises InvalidArgument, ConfigError.
         """
@@ -82,7 +85,7 @@ class Settings:
 
             config, _ = load_config(self.config)
             return tuple(endpoint(controller.address, controller.port) for controller in config.controllers)
-        return parse_endpoints(os.environ.get(CLUSTER_VARIABLE) or DEFAULT_ENDPOINT)
+        return parse_endpoints(os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER)
 
     def client(self) -> Client:
         """A client of the cluster; use it as a context manager."""
@@ -97,6 +100,21 @@ def settings(ctx: typer.Context) -> Settings:
         ctx.obj = ctx.find_root().obj if isinstance(ctx.find_root().obj, Settings) else Settings()
     found: Settings = ctx.obj
     return found
+
+
+def first_answer(client: Client, endpoints: Sequence[str]) -> tuple[str, Status]:
+    """The first of these nodes that answers, under the address it was reached by, and what it says of itself.
+
+    Raises Unavailable when none does.
+    """
+    failures: list[str] = []
+    timeout_s = CLIENT_TRY_TIMEOUT_S if len(endpoints) > 1 else None
+    for endpoint in endpoints:
+        try:
+            return endpoint, client.cluster.status(endpoint, timeout_s=timeout_s)
+        except Unavailable as error:
+            failures.append(error.message)
+    raise Unavailable("; ".join(failures))
 
 
 def _keep(name: str) -> Callable[[typer.Context, Any], Any]:
@@ -121,7 +139,7 @@ ClusterOption = Annotated[
         "--cluster",
         "-c",
         metavar="HOST:PORT[,HOST:PORT]",
-        help=f"gRPC addresses of one or more nodes (environment: {CLUSTER_VARIABLE}; default {DEFAULT_ENDPOINT}).",
+        help=f"gRPC addresses of one or more nodes (environment: {CLUSTER_VARIABLE}; default {DEFAULT_SHOWN}).",
         callback=_keep("cluster"),
         expose_value=False,
         rich_help_panel=_PANEL,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rocinante.cli.common import ClusterCommand, examples, settings
+from rocinante.cli.common import ClusterCommand, examples, first_answer, settings
 from rocinante.cli.output import say_json, say_table, shown
 from rocinante.cli.views import log_json
 
@@ -24,9 +24,11 @@ def log(
     last: Annotated[int, typer.Option("--last", "-n", min=1, metavar="N", help="How many.")] = 20,
     committed: Annotated[bool, typer.Option("--committed", help="Only what is committed.")] = False,
 ) -> None:
-    """Show the last entries of a node's log, oldest first: of the first node that --cluster names."""
-    with settings(ctx).client() as client:
-        entries = client.admin.log(last, committed=committed)
+    """Show the last entries of a node's log, oldest first: of the first that --cluster names and that answers."""
+    options = settings(ctx)
+    with options.client() as client:
+        node, _ = first_answer(client, options.endpoints())
+        entries = client.admin.log(last, committed=committed, endpoint=node)
     if settings(ctx).json:
         say_json([log_json(entry) for entry in entries])
         return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rocinante.cli.common import ClusterCommand, ClusterGroup, OutputCommand, examples, settings
+from rocinante.cli.common import ClusterCommand, ClusterGroup, OutputCommand, examples, first_answer, settings
 from rocinante.cli.output import console, say, say_json, shown
 from rocinante.cli.snapshot_file import SavedSnapshot, SnapshotWriter, read_content, read_header
 from rocinante.errors import ConfigError, FailedPrecondition, NotFound, StorageError
@@ -41,7 +41,8 @@ def save(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE when it is there.")] = False,
 ) -> None:
-    """Save the whole state of a running cluster to a file, as the first node that --cluster names has it.
+    """Save the whole state of a running cluster to a file, as the first node that --cluster names and
+    that answers has it.
 
     The file is checked by its digest and by loading it before it gets its name: one that is there can be restored.
     """
@@ -49,8 +50,8 @@ def save(
         raise FailedPrecondition(f"{file} is there already: choose another name, or say --force")
     options = settings(ctx)
     with options.client() as client, SnapshotWriter(file) as writer:
-        status = client.cluster.status(options.endpoints()[0])
-        backup = client.admin.save()
+        node, status = first_answer(client, options.endpoints())
+        backup = client.admin.save(endpoint=node)
         with _progress("saving") as advance:
             for chunk in backup:
                 writer.write(chunk)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rocinante.cli.common import ClusterCommand, examples, settings
+from rocinante.cli.common import ClusterCommand, examples, first_answer, settings
 from rocinante.cli.output import complain, duration, say, say_json, say_table, shown
 from rocinante.cli.views import peer_json, status_json
-from rocinante.errors import EXIT_UNAVAILABLE, RocinanteError, Unavailable
+from rocinante.errors import EXIT_UNAVAILABLE, RocinanteError
 from rocinante.limits import CLIENT_TRY_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def status(ctx: typer.Context) -> None:
     """
     options = settings(ctx)
     with options.client() as client:
-        seen = _any_status(client, options.endpoints())
+        _, seen = first_answer(client, options.endpoints())
         nodes = _ask_all(client, seen)
     leader = seen.leader or next((node.leader for node in nodes.values() if node is not None and node.leader), 0)
     if options.json:
@@ -54,17 +54,6 @@ def status(ctx: typer.Context) -> None:
             f"no leader is known to {seen.name}: a majority of the {len(nodes)} nodes must run and reach each other"
         )
         raise typer.Exit(EXIT_UNAVAILABLE)
-
-
-def _any_status(client: Client, endpoints: tuple[str, ...]) -> Status:
-    """The status of the first node that answers. Raises Unavailable when none does."""
-    failures: list[str] = []
-    for endpoint in endpoints:
-        try:
-            return client.cluster.status(endpoint)
-        except Unavailable as error:
-            failures.append(error.message)
-    raise Unavailable("; ".join(failures))
 
 
 def _ask_all(client: Client, seen: Status) -> dict[str, Status | None]:

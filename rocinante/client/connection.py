@@ -88,12 +88,14 @@ class Connection:
     def _call(
         self, method: Method[Q, R], request: Q, rules: Rules[R], deadline: Deadline, *, discover: bool = True
     ) -> R:
-        if discover and self.router.discovery_due():
-            self._discover(deadline)
+        if discover:
+            self.discover(deadline)
         return self.caller.run(lambda attempt: self.transport.call(method, request, attempt), rules, deadline)
 
-    def _discover(self, deadline: Deadline) -> None:
-        """Ask for the members; a call goes on without them when nobody tells."""
+    def discover(self, deadline: Deadline) -> None:
+        """Ask for the members when it is time to; a call goes on without them when nobody tells."""
+        if not self.router.discovery_due():
+            return
         try:
             answer = self.caller.run(
                 lambda attempt: self.transport.call(cluster.MEMBERS, cluster_pb2.MembersRequest(), attempt),

@@ -71,7 +71,7 @@ class Resumable(Generic[R]):
         backoff: Backoff | None = None
         deadline: Deadline | None = None
         while not self.closed():
-            endpoint = self._endpoint or self._connection.router.pick() or self._connection.router.seeds[0]
+            endpoint = self._endpoint or self._pick(deadline)
             began_s = time.monotonic()
             try:
                 for message in self._start(endpoint):
@@ -89,6 +89,11 @@ class Resumable(Generic[R]):
             backoff = backoff or self._connection.caller.backoff()
             deadline = deadline or self._connection.caller.deadline(self._timeout_s)
             self._after(endpoint, failed, backoff, deadline)
+
+    def _pick(self, deadline: Deadline | None) -> str:
+        """The node to read from. The others must be known by now: they are whom to ask when it dies."""
+        self._connection.discover(deadline or self._connection.caller.deadline(self._timeout_s))
+        return self._connection.router.pick() or self._connection.router.seeds[0]
 
     def _start(self, endpoint: str) -> Iterator[R]:
         call = self._open_call(endpoint)

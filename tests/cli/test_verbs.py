@@ -118,6 +118,14 @@ def test_status_shows_who_does_not_answer(cli: Run) -> None:
         assert [node["answered"] for node in json.loads(by_file.out)["nodes"]].count(False) == 1
 
 
+def test_the_first_node_that_answers_is_asked(cli: Run) -> None:
+    with serving(3) as cluster:
+        everywhere = ",".join(cluster.endpoints)
+        cluster.shut(0)
+        for verb in (["status"], ["log"], ["kv", "put", "a", "1"], ["flow", "list"], ["members"], ["leader"]):
+            assert cli("-c", everywhere, *verb).status == 0, verb
+
+
 def test_a_cluster_yaml_says_where_the_nodes_are(cli: Run, cluster: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     port = cluster.grpc_ports[0]

@@ -188,6 +188,16 @@ def test_a_watch_can_leave_puts_out(client: Client) -> None:
         assert next(events).kind is EventKind.DELETE
 
 
+def test_a_watch_outlives_the_only_node_that_was_given(three: Cluster) -> None:
+    with Client(three.endpoints[0]) as client, client.kv.watch("k", from_revision=1) as events:
+        with Client(three.endpoints[1]) as writer:
+            writer.kv.put("k", "before")
+            assert next(events).item.value == b"before"
+            three.shut(0)
+            writer.kv.put("k", "after")
+        assert next(events).item.value == b"after"
+
+
 def test_a_watch_goes_on_elsewhere_without_a_gap(three: Cluster) -> None:
     with Client(three.endpoints) as client, client.kv.watch("k", from_revision=1) as events:
         for number in range(30):
