@@ -120,12 +120,10 @@ class Launcher:
     def _begin_sniffer(self, places: Sequence[NodePlace]) -> None:
         names = sniffing.interfaces()
         endpoints = ",".join(place.endpoint for place in places)
-        shown = " ".join(f"-i {name}" for name in names)
         if not sniffing.may_capture():
-            self._view.say(
-                "not root, so no sniffer: to see this machine's connections, run in another terminal: "
-                f"sudo {sys.executable} -m rocinante.cli.main -c {endpoints} agent sniff {shown}"
-            )
+            shown = " ".join(f"-i {name}" for name in names)
+            self._view.say("not root, so no sniffer: for this machine's connections, run in another terminal:")
+            self._view.say(f"sudo {_own_command()} -c {places[0].endpoint} agent sniff {shown}")
             return
         command = ["-m", "rocinante.cli.main", "-c", endpoints, "agent", "sniff"]
         for name in names:
@@ -193,6 +191,7 @@ class Launcher:
 
     def _start(self, node: _Node) -> None:
         _bound(node.place.log)
+        node.poller.forget()  # what it said before it ended, however it ended
         node.child.start()
         self._view.say(f"{node.place.name} started, pid {node.child.pid}")
 
@@ -282,6 +281,14 @@ class Launcher:
 def _note(child: Child) -> str:
     """Why it does not run, where the user does not know that anyway."""
     return f"{child.describe_end()}: {child.last_line()}" if child.condition is Condition.DIED else ""
+
+
+def _own_command() -> str:
+    """How a shell in this directory calls the `rocinante` command, as short as it can be."""
+    script = Path(sys.executable).with_name("rocinante")
+    if not script.exists():
+        return f"{sys.executable} -m rocinante.cli.main"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def _is_terminal_gone(error: OSError) -> bool:

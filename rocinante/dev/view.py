@@ -58,7 +58,7 @@ class Row:
                 str(health.term),
                 f"{health.commit:,}",
                 f"{health.applied:,}",
-                f"{health.entries_per_s:,.0f}",
+                f"{health.entries_per_s:,.0f}/s",
                 f"{health.flows:,}",
                 f"{health.keys:,}",
             )
@@ -66,8 +66,10 @@ class Row:
         return (self.name, str(self.pid or ""), self.state, *numbers, note or self.url)
 
 
-COLUMNS = ("node", "pid", "state", "term", "commit", "applied", "entries/s", "flows", "keys", "page")
-_RIGHT = frozenset({"pid", "term", "commit", "applied", "entries/s", "flows", "keys"})
+COLUMNS = ("node", "pid", "state", "term", "commit", "applied", "rate", "flows", "keys", "page")
+_LEAVE_OUT = ("pid", "applied", "keys", "flows")
+"""What a narrow terminal does without, first to last, so that the page's address is whole."""
+_RIGHT = frozenset({"pid", "term", "commit", "applied", "rate", "flows", "keys"})
 
 
 class View(Protocol):
@@ -106,23 +108,37 @@ class LiveView:
         self._live.stop()
 
     def _drawn(self, typed: str) -> RenderableType:
-        rows = [row.cells() for row in self._rows]
+        rows = [dict(zip(COLUMNS, row.cells(), strict=True)) for row in self._rows]
         table = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False)
         left = self._live.console.width
-        for number, column in enumerate(COLUMNS):
+        widths = self._widths(rows)
+        for column, wanted in widths.items():
             # Numbers are never cut; what does not fit is cut from the last column.
-            width = min(left, max(len(cell) for cell in (column, *(cells[number] for cells in rows))))
+            width = min(left, wanted)
             left = max(left - width - _GAP, 0)
             justify: JustifyMethod = "right" if column in _RIGHT else "left"
             table.add_column(column, justify=justify, no_wrap=True, width=width)
         for row, cells in zip(self._rows, rows, strict=True):
-            texts = [Text(cell, overflow="ellipsis") for cell in cells]
-            texts[2].stylize(_ROLE_STYLES.get(row.state, ""))
-            table.add_row(*texts)
-        messages = [Text(message, overflow="ellipsis", no_wrap=True) for message in self._messages]
+            texts = {column: Text(cells[column], overflow="ellipsis") for column in widths}
+            texts["state"].stylize(_ROLE_STYLES.get(row.state, ""))
+            table.add_row(*texts.values())
+        messages = [Text(message, overflow="fold") for message in self._messages]
         return Group(
             table, Text(""), *messages, Text(HELP, style="dim", no_wrap=True), Text(f"> {typed}▏", no_wrap=True)
         )
+
+    def _widths(self, rows: Sequence[dict[str, str]]) -> dict[str, int]:
+        """The columns to show and how wide each would like to be."""
+        widths = {column: max(len(cell) for cell in (column, *(cells[column] for cells in rows))) for column in COLUMNS}
+        address = max((len(row.url) for row in self._rows), default=0)
+        for column in _LEAVE_OUT:
+            if (
+                sum(widths.values()) - widths[COLUMNS[-1]] + address + _GAP * (len(widths) - 1)
+                <= self._live.console.width
+            ):
+                break
+            del widths[column]
+        return widths
 
 
 class PlainView:

@@ -39,6 +39,7 @@ class StatusPoller:
         self._url = f"{url}v1/status"
         self._stop = threading.Event()
         self._latest: Health | None = None
+        self._life = 0
         self._before: tuple[float, int] | None = None
         self._thread = threading.Thread(target=self._run, name=f"status-{name}", daemon=True)
         self._thread.start()
@@ -49,7 +50,8 @@ class StatusPoller:
         return self._latest
 
     def forget(self) -> None:
-        """The node is gone: what it said is no longer true."""
+        """The node is gone: what it said, or is just saying, is no longer true."""
+        self._life += 1
         self._latest = None
 
     def close(self) -> None:
@@ -61,7 +63,9 @@ class StatusPoller:
     def _run(self) -> None:
         with httpx.Client(timeout=DEV_STATUS_TIMEOUT_S, trust_env=False) as client:
             while not self._stop.is_set():
-                self._latest = self._ask(client)
+                life, answer = self._life, self._ask(client)
+                if life == self._life:
+                    self._latest = answer
                 self._stop.wait(DEV_STATUS_INTERVAL_S)
 
     def _ask(self, client: httpx.Client) -> Health | None:

@@ -282,4 +282,4 @@ def test_without_the_capability_it_says_how_to(tmp_path: Path) -> None:
         timeout=WAIT_S,
         check=True,
     )
-    assert re.search(r"not root, so no sniffer: .*: sudo .* agent sniff -i lo", run.stdout)
+    assert re.search(r"not root, so no sniffer: .*:\nsudo .* agent sniff -i lo", run.stdout)

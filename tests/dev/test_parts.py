@@ -123,7 +123,7 @@ def drawn(width: int) -> list[str]:
 
 def test_the_table() -> None:
     lines = drawn(120)
-    assert lines[0].split() == "node pid state term commit applied entries/s flows keys page".split()  # noqa: SIM905
+    assert lines[0].split() == "node pid state term commit applied rate flows keys page".split()  # noqa: SIM905
     assert lines[1].split() == [
         "node1",
         "4711",
@@ -131,7 +131,7 @@ def test_the_table() -> None:
         "3",
         "1,234",
         "1,230",
-        "57",
+        "57/s",
         "8",
         "9",
         "http://127.0.0.1:8001/",
@@ -142,10 +142,26 @@ def test_the_table() -> None:
     assert lines[-1] == "> s 2▏"
 
 
-def test_on_a_narrow_terminal_the_last_column_is_cut() -> None:
-    lines = drawn(80)
-    assert lines[1].split()[:9] == ["node1", "4711", "leader", "3", "1,234", "1,230", "57", "8", "9"]
-    assert max(map(len, lines)) <= 80
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (100, "node pid state term commit applied rate flows keys page"),
+        (80, "node state term commit rate flows keys page"),
+        (70, "node state term commit rate flows page"),
+        (60, "node state term commit rate page"),
+    ],
+)
+def test_a_narrow_terminal_does_without_some_columns_but_not_without_the_page(width: int, columns: str) -> None:
+    lines = drawn(width)
+    assert lines[0].split() == columns.split()
+    assert lines[1].endswith("http://127.0.0.1:8001/")
+    assert max(map(len, lines)) <= width
+
+
+def test_where_even_that_is_too_wide_the_last_column_is_cut_and_messages_wrap() -> None:
+    lines = drawn(40)
+    assert lines[1].split()[:5] == ["node1", "leader", "3", "1,234", "57/s"]
+    assert max(map(len, lines)) <= 40
 
 
 def test_plain_lines_say_what_changed_and_now_and_then_all() -> None:
