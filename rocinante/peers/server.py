@@ -138,7 +138,7 @@ class PeerService:
             batch = pb.PeerBatch.FromString(raw)
             if not sender:
                 if not batch.HasField("hello"):
-                    _refuse("hello: missing in the first batch", grpc.StatusCode.INVALID_ARGUMENT)
+                    raise MalformedMessage("hello: missing in the first batch")
                 self._greet(batch.hello)
                 sender = batch.hello.sender
             self._check_member(sender)
@@ -187,7 +187,7 @@ class PeerService:
 
     def _begin_snapshot(self, first: pb.SnapshotChunk) -> SnapshotReceiver | None:
         if not first.HasField("hello"):
-            _refuse("hello: missing in the first chunk", grpc.StatusCode.INVALID_ARGUMENT)
+            raise MalformedMessage("hello: missing in the first chunk")
         self._greet(first.hello)
         if not first.index or not first.index_term or not first.config.voters:
             raise ValueError("index, index_term, config: must not be empty")
