@@ -74,7 +74,13 @@ def test_stop_leaves_neither_thread_nor_port_and_ends_what_waits(node: LocalNode
     wire = Wire(f"127.0.0.1:{server.port}")
     node.be_slow()
     waiting = wire.future(PUT, pb.PutRequest(key=b"k"), pb.PutResponse)
-    watching = wire.duplex("/etcdserverpb.Watch/Watch", iter([watch_request()]), pb.WatchResponse)
+    stopped = threading.Event()
+
+    def requests() -> Iterator[pb.WatchRequest]:
+        yield watch_request()
+        stopped.wait(WAIT_S)  # a client that closes its side ends the watch itself
+
+    watching = wire.duplex("/etcdserverpb.Watch/Watch", requests(), pb.WatchResponse)
     assert next(watching).created
     server.stop(0.2)
     server.stop(0.2)
@@ -82,6 +88,7 @@ def test_stop_leaves_neither_thread_nor_port_and_ends_what_waits(node: LocalNode
     with pytest.raises(grpc.RpcError) as caught:
         next(watching)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    stopped.set()
     wire.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("grpc")]
     with socket.create_server(("127.0.0.1", server.port)):
