@@ -153,6 +153,8 @@ byte as life).
 """
 REST_STALL_TIMEOUT_S: Final = 30
 """A reader that takes nothing of its answer for so long is cut off."""
+REST_LINGER_S: Final = 5.0
+"""How long what a client goes on sending after its request was refused is read and dropped, so that it sees why."""
 REST_STOP_TIMEOUT_S: Final = 5.0
 REST_KEYS_PAGE_DEFAULT: Final = 100
 REST_KEYS_PAGE_MAX: Final = 10_000

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE: Final = "/rocinante.v1.Peer/Exchange"
 
+_WRITE_FAILED: Final = "Internal error from Core"
+
 CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # else gRPC would share one connection between both channels
     ("grpc.max_send_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
@@ -129,7 +131,11 @@ class Channel:
         for key, value in await call.trailing_metadata() or ():
             if key == METADATA_STRANGER and self._on_stranger is not None and value.isdigit():
                 self._on_stranger(int(value))
-        return f"{code.name}: {await call.details()}"
+        details = await call.details()
+        # grpcio's words for a write that met the end of the call: the peer's own reason is lost then.
+        if code is grpc.StatusCode.INTERNAL and details == _WRITE_FAILED:
+            return "the peer ended the stream (it stops, or is not ready)"
+        return f"{code.name}: {details}"
 
     async def _look_whether_gone(self) -> None:
         """A host that refuses the connection lives, but the node on it does not: no need to wait for a time-out."""

@@ -2,8 +2,8 @@
 have.
 
 What waitress lacks and is added here: a limit on the body that depends on the path and is checked before the body is
-read; a limit on the time that a request takes to arrive and on the time that a reader takes nothing (waitress counts
-any byte as life); a stop that lets what is in flight finish.
+read, and an answer that reaches the client then; a limit on the time that a request takes to arrive and on the time
+that a reader takes nothing (waitress counts any byte as life); a stop that lets what is in flight finish.
 """
 
 from __future__ import annotations
@@ -96,9 +96,40 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = _ErrorTask
     partial_since: float | None = None
     """When the first byte of a request came whose last byte has not."""
+    lingers_until: float | None = None
+    """Set: the refusal is sent, and what the client still sends is read and dropped. To close at once would reset the
+    connection under a client that is still sending, and it would never see the refusal (RFC 9112, 9.6)."""
+    close_when_flushed: bool
+    _is_refused = False
+
+    def handle_write(self) -> None:
+        lingers = self._is_refused and self.close_when_flushed
+        if lingers:
+            self.close_when_flushed = False
+        super().handle_write()
+        if lingers and not self.will_close:
+            if self.total_outbufs_len:
+                self.close_when_flushed = True
+            else:
+                self._linger()
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether what it sends, or was to send no more, takes too long."""
+        is_slow = self.partial_since is not None and now - self.partial_since > limits.REST_REQUEST_TIMEOUT_S
+        return is_slow or (self.lingers_until is not None and now > self.lingers_until)
+
+    def _linger(self) -> None:
+        self.lingers_until = time.time() + limits.REST_LINGER_S
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
 
     def received(self, data: bytes) -> bool:
+        if self.lingers_until is not None:
+            return False
         result: bool = super().received(data)
+        self._is_refused = self._is_refused or any(request.error for request in self.requests)
         if self.request is None:
             self.partial_since = None
         elif self.partial_since is None:
@@ -128,7 +159,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
         for channel in list(self.active_channels.values()):
-            if channel.partial_since is not None and now - channel.partial_since > limits.REST_REQUEST_TIMEOUT_S:
+            if channel.is_overdue(now):
                 channel.will_close = True
             elif channel.total_outbufs_len and now - channel.last_activity > limits.REST_STALL_TIMEOUT_S:
                 channel.handle_close()  # wakes the thread that waits to write; it gets ClientDisconnected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -200,3 +201,11 @@ def test_a_bad_query_is_named(rest: Rest, path: str, says: str) -> None:
 def test_a_body_that_is_too_large_is_refused(rest: Rest) -> None:
     body = b" " * (limits.REST_BODY_BYTES_MAX + 1)
     assert "body: is larger than" in rest.error("POST", "/v1/flows", 413, headers=JSON_HEADERS, content=body)
+
+
+def test_one_who_sends_all_before_reading_sees_the_refusal_too(rest: Rest) -> None:
+    connection = HTTPConnection("127.0.0.1", rest.server.port, timeout=10)
+    connection.request("POST", "/v1/flows", body=b" " * (limits.REST_BODY_BYTES_MAX * 4), headers=JSON_HEADERS)
+    answer = connection.getresponse()
+    assert (answer.status, b"body: is larger than" in answer.read()) == (413, True)
+    connection.close()
