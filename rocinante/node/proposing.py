@@ -180,11 +180,13 @@ class Proposer:
             self._send_frame(sender, pb.PeerMessage(dropped=answer), 64, urgent=True)
 
     def take_dropped(self, dropped: pb.ForwardDropped) -> None:
-        """The leader did not append it: certainly, so that try does not count."""
+        """The leader did not append it: certainly, so that try does not count. That it has no room is an answer."""
         batch = self._forwards.pop(dropped.number, [])
         for proposal in batch:
             proposal.tries -= 1
             proposal.refused, proposal.exhausted = f"the leader refused it: {dropped.reason}", dropped.exhausted
+            if dropped.exhausted and not proposal.tries:
+                self._pending.give_up(proposal)
         self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
         self._put_first([proposal for proposal in batch if not proposal.future.done()])
 

@@ -35,6 +35,8 @@ class Writers:
         self._timeout_s = timeout_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self.value = ""
+        """What is written; empty: the key itself."""
         self.acknowledged: dict[str, float] = {}
         """Key → time.monotonic() of the answer."""
         self.failed: dict[str, RocinanteError] = {}
@@ -47,7 +49,7 @@ class Writers:
                 turn += 1
                 key = f"{self._prefix}/{number}/{turn:06}"
                 try:
-                    client.kv.put(key, key)
+                    client.kv.put(key, self.value or key)
                 except RocinanteError as error:
                     with self._lock:
                         self.failed[key] = error
