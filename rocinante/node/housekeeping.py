@@ -71,14 +71,18 @@ class Housekeeping:
     def _run(self) -> None:
         while not self._stopped.wait(limits.EXPIRE_INTERVAL_MS / 1000):
             try:
-                self._tell_peers()
-                self._check_room()
-                if self._leads():
-                    self._lead()
+                self.round()
             except RocinanteError as error:
                 logger.debug("housekeeping: %s", error)  # no leader, or the ingress is full: next time
             except Exception:  # top of the thread: the next round may do better
                 logger.exception("housekeeping failed")
+
+    def round(self) -> None:
+        """What the thread does once in EXPIRE_INTERVAL_MS. Raises RocinanteError where it cannot be done now."""
+        self._tell_peers()
+        self._check_room()
+        if self._leads():
+            self._lead()
 
     def _lead(self) -> None:
         now = time.monotonic()

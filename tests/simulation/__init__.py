@@ -1,0 +1,1 @@
+"""A deterministic simulator: real nodes under a virtual clock, a simulated network and simulated disks."""

@@ -1,0 +1,244 @@
+"""A simulated network under the real `Transport`: two channels a peer, snapshots in chunks.
+
+A link can be cut in one direction (messages are lost), clogged (they wait until it is free again), slow, lossy, and can
+deliver twice or out of order. Frames that are not the core's keep TCP's promise, as their protocol relies on it: they
+are never doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers import Transport
+from rocinante.peers.codec import MalformedMessage
+from rocinante.ports import Member
+from rocinante.raft.types import Message
+from rocinante.storage.base import SnapshotFile
+
+from .world import World, current_host
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+class Network:
+    """All links. Rates are probabilities, delays seconds."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hosts: dict[int, Host] = {}
+        """By node id."""
+        random = world.random
+        self.delay_min = random.choice((0.0001, 0.001, 0.005))
+        self.delay_max = self.delay_min * random.choice((1.5, 3, 20))
+        self.loss = random.choice((0.0, 0.0, 0.01, 0.05, 0.2))
+        self.double = random.choice((0.0, 0.0, 0.02, 0.2))
+        self.in_order = random.random() < 0.5
+        """Within a channel, as TCP does."""
+        self.cut: set[tuple[int, int]] = set()
+        self.clogged: dict[tuple[int, int], float] = {}
+        """(from, to) → the time until which nothing arrives."""
+        self._last: dict[tuple[int, int, str], float] = {}
+
+    def heal(self) -> None:
+        self.cut.clear()
+        self.clogged.clear()
+        self.loss = self.double = 0.0
+
+    def delay(self, link: tuple[int, int]) -> float:
+        wait = self.world.random.uniform(self.delay_min, self.delay_max)
+        return wait + max(0.0, self.clogged.get(link, 0.0) - self.world.now)
+
+    def send(self, source: Host, to: int, kind: str, frame: pb.PeerMessage) -> bool:
+        """False: the sender knows that it does not go."""
+        world, random = self.world, self.world.random
+        target = self.hosts.get(to)
+        if target is None or not target.up:
+            return random.random() < 0.2  # the connection's end is not always known yet
+        link = (source.id, to)
+        if link in self.cut or (self.loss and random.random() < self.loss):
+            world.count("messages lost")
+            return True
+        copies = 1
+        if self.double and frame.WhichOneof("message") == "raft" and random.random() < self.double:
+            copies = 2
+            world.count("messages doubled")
+        for _ in range(copies):
+            when = world.now + self.delay(link)
+            if self.in_order:
+                when = max(when, self._last.get((*link, kind), 0.0))
+                self._last[(*link, kind)] = when
+            self._deliver(source, target, when - world.now, frame)
+        return True
+
+    def _deliver(self, source: Host, target: Host, delay: float, frame: pb.PeerMessage) -> None:
+        link, sender, life = (source.id, target.id), source.id, source.life
+
+        def arrive() -> None:
+            if link in self.cut:
+                return
+            if not target.accepts(sender, life):
+                self.world.count("peers refused")
+                return
+            try:
+                target.node.receiver.receive(sender, [frame])
+            except MalformedMessage as error:
+                raise AssertionError(f"a node sent what no node understands: {error}") from error
+
+        self.world.at(delay, target, "message", arrive)
+
+
+class SimOutbox:
+    def __init__(self, channel: SimChannel) -> None:
+        self._channel = channel
+
+    @property
+    def is_open(self) -> bool:
+        channel = self._channel
+        peer = channel.network.hosts.get(channel.to)
+        return channel.started and peer is not None and peer.up
+
+    def put(self, frame: pb.PeerMessage, size_bytes: int) -> bool:
+        channel = self._channel
+        return channel.started and channel.network.send(channel.source, channel.to, channel.kind, frame)
+
+
+class SimChannel:
+    """In place of `peers.channel.Channel`."""
+
+    def __init__(self, source: Host, to: int, kind: str) -> None:
+        self.source, self.to, self.kind = source, to, kind
+        self.network = source.network
+        self.outbox = SimOutbox(self)
+        self.started = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def stop(self) -> None:
+        self.started = False
+
+
+class SimTransport(Transport):
+    """The real one, but for what is below its channels."""
+
+    def __init__(self, **wiring: Any) -> None:
+        super().__init__(**wiring)
+        self.host: Host = current_host()
+        self.changed: Callable[[], None] = wiring["on_change"]
+        self.gone: Callable[[int], None] = wiring["on_gone"]
+        self._transfers: set[int] = set()
+
+    def _make_link(self, member: Member) -> Any:
+        link = super()._make_link(member)
+        append = SimChannel(self.host, member.id, "append")
+        heartbeat = SimChannel(self.host, member.id, "heartbeat")
+        link.append, link.heartbeat, link.channels = append, heartbeat, (append, heartbeat)
+        return link
+
+    def send(self, message: Message) -> bool:
+        self.host.oracle.sent(self.host, message)
+        return super().send(message)
+
+    def send_snapshot(
+        self, to: int, term: int, snapshot: SnapshotFile, content: Iterable[bytes], on_done: Callable[[bool], None]
+    ) -> bool:
+        if to not in self._links or to in self._transfers or self._paused:
+            return False
+        self._transfers.add(to)
+
+        def done(ok: bool) -> None:
+            self._transfers.discard(to)
+            on_done(ok)
+
+        Transfer(self.host, to, term, snapshot, content, done).begin()
+        return True
+
+
+class Transfer:
+    """A snapshot on its way, chunk by chunk: what `peers/snapshot.py` and `peers/server.py` do with streams."""
+
+    def __init__(
+        self,
+        source: Host,
+        to: int,
+        term: int,
+        snapshot: SnapshotFile,
+        content: Iterable[bytes],
+        done: Callable[[bool], None],
+    ) -> None:
+        self._source, self._to, self._term, self._snapshot = source, to, term, snapshot
+        self._content = iter(content)
+        self._done = done
+        self._life = source.life
+        self._target_life = 0
+        self._receiver: Any = None
+        self._network = source.network
+        self._world = source.world
+
+    def begin(self) -> None:
+        self._world.count("snapshots sent")
+        self._world.at(self._network.delay((self._source.id, self._to)), None, "snapshot", self._next)
+
+    def _broken(self) -> bool:
+        target = self._network.hosts.get(self._to)
+        links = {(self._source.id, self._to), (self._to, self._source.id)}
+        return (
+            target is None
+            or not target.up
+            or (self._target_life not in (0, target.life))
+            or not self._source.up
+            or self._source.life != self._life
+            or bool(links & self._network.cut)
+            or self._world.random.random() < self._network.loss / 4
+        )
+
+    def _next(self) -> None:
+        """One chunk, or the end."""
+        if self._broken():
+            self._end(ok=False)
+            return
+        target = self._network.hosts[self._to]
+        if target.paused or self._source.paused:
+            self._world.at(0.1, None, "snapshot", self._next)
+            return
+        ended = False
+        if self._receiver is None:
+            self._target_life = target.life
+            self._world.run_now(target, "snapshot", lambda: self._greet(target))
+            if self._receiver is None:
+                self._end(ok=False)
+                return
+        else:
+            chunk = next(self._content, None)
+            ended = chunk is None
+            receiver = self._receiver
+            if chunk is None:
+                self._receiver = None
+                self._world.run_now(target, "snapshot", receiver.finish)
+            else:
+                piece = chunk
+                self._world.run_now(target, "snapshot", lambda: receiver.write(piece))
+        if ended:
+            self._end(ok=True)
+        else:
+            self._world.at(self._network.delay((self._source.id, self._to)), None, "snapshot", self._next)
+
+    def _greet(self, target: Host) -> None:
+        if target.accepts(self._source.id, self._life):
+            snapshot = self._snapshot
+            self._receiver = target.node.receiver.receive_snapshot(
+                self._source.id, self._term, snapshot.meta, snapshot.size_bytes, snapshot.digest
+            )
+
+    def _end(self, *, ok: bool) -> None:
+        target = self._network.hosts.get(self._to)
+        if self._receiver is not None and target is not None and target.life == self._target_life:
+            receiver, self._receiver = self._receiver, None
+            self._world.at(0.0, target, "snapshot", receiver.abort)
+        if self._source.life == self._life:
+            self._world.at(
+                self._network.delay((self._to, self._source.id)), self._source, "snapshot", lambda: self._done(ok)
+            )

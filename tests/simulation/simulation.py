@@ -1,0 +1,267 @@
+"""One run: a cluster, its clients and its faults, from one integer; and the end, when everything is healed.
+
+`run(seed)` returns a `Result` or raises `SimulationFailure` with the seed, the options and the last events. With the
+same seed, the same happens: `Result.hash` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rocinante.config import ClusterConfig, Controller, StorageOptions, Timers
+from rocinante.raft.options import RotationMode
+from tests.linearizability.checker import Verdict, check
+from tests.linearizability.models import REGISTER
+
+from .clients import Client, History
+from .faults import Faults
+from .host import Host, Weather, installed
+from .members import Members
+from .network import Network
+from .oracle import Oracle
+from .world import Place, SimulationFailure, World
+
+STORM_S: Final = 20.0
+"""Of virtual time with faults."""
+HEAL_S: Final = 60.0
+"""Within which the healed cluster must be live and equal."""
+LINES_SHOWN: Final = 60
+CHECKER_STEPS_MAX: Final = 500_000
+
+
+@dataclass(slots=True)
+class Result:
+    seed: int
+    hash: int
+    events: int
+    seconds: float
+    """Virtual."""
+    operations: int
+    unknown: int
+    refused: int
+    retries: int
+    entries: int
+    """Committed."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Simulation:
+    """See the module."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.seed = seed
+        self.world = world = World(seed, verbose=verbose)
+        random = world.random
+        self.tiny = {
+            "SNAPSHOT_CHUNK_BYTES": random.choice((256, 4096, 1 << 20)),
+            "ENTRY_COMMANDS_MAX": random.choice((1, 2, 4096)),
+            "DISK_QUEUE_READYS_MAX": random.choice((1, 3, 1024)),
+            "GROUP_ENTRIES": random.choice((1, 2, 100)),
+            "APPLY_INLINE_BYTES": random.choice((0, 100, 16 * 1024)),
+            "SESSIONS_MAX": random.choice((3, 10, 10_000)),
+            "SESSION_WINDOW_MAX": random.choice((2, 4096)),
+            "SNAPSHOTS_KEPT": random.choice((1, 2)),
+            "FORWARDS_REMEMBERED_MAX": random.choice((1, 1024)),
+            "READ_ROUNDS_MAX": random.choice((1, 4096)),
+            "CLOCK_INTERVAL_MS": random.choice((2_000, 60_000)),
+        }
+        rotation = random.choice((RotationMode.OFF, RotationMode.OFF, *RotationMode))
+        self.raft: dict[str, Any] = {
+            "max_inflight_appends": random.choice((1, 2, 256)),
+            "max_append_bytes": random.choice((1, 200, 1 << 20)),
+            "max_committed_bytes": random.choice((1, 200, 1 << 22)),
+            "max_uncommitted_bytes": random.choice((2_000, 1 << 26)),
+            "max_applying_bytes": random.choice((1, 1 << 26)),
+            "lazy_commit": random.random() < 0.7,
+            "frugal_reads": random.random() < 0.7,
+            "rotation": rotation,
+            "rotation_min_ticks": 60,
+            "rotation_max_ticks": 200,
+        }
+        self.weather = Weather(
+            disk_max=random.choice((0.001, 0.003, 0.03)),
+            apply_max=random.choice((0.0005, 0.01)),
+            apply_aside=random.choice((0.0, 0.2, 1.0)),
+        )
+        size = random.choice((1, 2, 3, 3, 3, 4, 5, 5))
+        compact = random.choice((5, 20, 100, 20_000))
+        self.config = ClusterConfig(
+            name="simulated",
+            controllers=tuple(
+                Controller(f"node{number}", "127.0.0.1", 35000 + number, 8000 + number)
+                for number in range(1, size + 1)
+            ),
+            timers=Timers(tick_ms=random.choice((25, 50)), heartbeat_ms=100, election_ms=500, request_timeout_ms=3000),
+            storage=StorageOptions(
+                compact_entries=compact,
+                keep_entries=random.choice((0, 3, compact)),
+                keep_revisions=random.choice((10, 100_000)),
+            ),
+        )
+        self.network = Network(world)
+        self.oracle = Oracle(world)
+        self.hosts: list[Host] = []
+        self.history = History()
+        self.members = Members(self)
+        self.faults: Faults
+        self.clients: list[Client] = []
+
+    def describe(self) -> str:
+        network = self.network
+        return (
+            f"{len(self.config.controllers)} nodes, {self.tiny}, {self.raft}, {self.config.storage}, {self.weather}, "
+            f"delay {network.delay_min}..{network.delay_max}, in order {network.in_order}"
+        )
+
+    # --- machines
+
+    def add_host(self, controller: Controller, *, join: bool = False) -> Host:
+        config = self.config
+        if join:
+            known = (*(host.controller for host in self.hosts), controller)
+            config = ClusterConfig(config.name, known, timers=config.timers, storage=config.storage)
+        host = Host(self.world, self.network, self.oracle, config, controller, self.weather, join=join)
+        self.hosts.append(host)
+        return host
+
+    def retire(self, host: Host) -> None:
+        """It was removed from the cluster: the operator switches it off."""
+        if not host.gone:
+            host.gone = True
+            if host.up:
+                host.crash()
+
+    def _reachable(self) -> list[Host]:
+        return [host for host in self.hosts if not host.gone]
+
+    def _after_event(self, place: Place) -> None:
+        assert isinstance(place, Host)
+        if place.up:
+            self.oracle.check(place)
+
+    # --- the run
+
+    def run(self) -> Result:
+        with installed(self.world, self.tiny, self.raft):
+            try:
+                return self._run()
+            except (AssertionError, Exception) as error:
+                raise SimulationFailure(self._report(error)) from error
+
+    def _report(self, error: BaseException) -> str:
+        lines = "\n".join(list(self.world.trace)[-LINES_SHOWN:])
+        return f"seed {self.seed}: {error!r}\n{self.describe()}\n{lines}\n{self._state()}\nseed {self.seed}: {error}"
+
+    def _state(self) -> str:
+        rows = []
+        for host in self.hosts:
+            if not host.up:
+                rows.append(f"{host.name}: {'gone' if host.gone else 'down'}")
+                continue
+            core = host.node.driver.core
+            rows.append(
+                f"{host.name}: {core.role}, term {core.term}, leader {core.leader:x}, applied "
+                f"{host.node.apply.applied}, commit {core.log.commit}, log {core.log.first_index}.."
+                f"{core.log.last_index}{', recovering' if host.node.recovery.active else ''}"
+                f"{', paused' if host.paused else ''}, {len(host.node.pending)} pending, id {host.id:x}"
+            )
+        return "\n".join(rows)
+
+    def _run(self) -> Result:
+        world = self.world
+        world.after_event = self._after_event
+        for controller in self.config.controllers:
+            self.add_host(controller)
+        for host in self.hosts:
+            world.at(world.random.uniform(0, 0.5), None, "start", host.start)
+        keys = [b"key%d" % number for number in range(world.random.choice((1, 2, 4)))]
+        self.clients = [
+            Client(world, number, self._reachable, self.history, keys) for number in range(world.random.randint(1, 5))
+        ]
+        world.run_until(2.0)
+        self.faults = Faults(self)
+        world.note(f"faults: {', '.join(self.faults.kinds)}")
+        world.run_until(STORM_S)
+        self._heal()
+        self._converge()
+        self._final_calls(keys)
+        self._check_history()
+        return Result(
+            self.seed,
+            world.hash,
+            world.events,
+            world.now,
+            self.history.done,
+            self.history.unknown,
+            self.history.refused,
+            self.history.retries,
+            len(self.oracle.committed),
+            world.counts,
+        )
+
+    def _heal(self) -> None:
+        self.world.note("everything is healed")
+        self.faults.stop()
+        self.network.heal()
+        for client in self.clients:
+            client.stopped = True
+
+    def _active(self) -> list[Host]:
+        return [host for host in self.hosts if not host.gone]
+
+    def _converged(self) -> bool:
+        """One leader, whom all its members follow, with the same applied; nobody waits for anything."""
+        leaders = [host for host in self.hosts if host.leads]
+        if not leaders or not all(client.idle for client in self.clients):
+            return False
+        leader = max(leaders, key=lambda host: host.node.driver.core.term)
+        core = leader.node.driver.core
+        if core.config.joint or core.log.commit != core.log.last_index:
+            return False
+        members = [self.network.hosts[identifier] for identifier in sorted(core.config.members)]
+        return all(
+            host.up
+            and host.node.driver.core.leader == core.id
+            and host.node.apply.applied == core.log.last_index
+            and not host.node.recovery.active
+            for host in members
+        )
+
+    def _converge(self) -> None:
+        world = self.world
+        world.run_until(world.now + HEAL_S, self._converged)
+        if not self._converged():
+            self.oracle.fail(f"not live, or not equal, {HEAL_S:g} s after everything was healed")
+        leader = next(host for host in self.hosts if host.leads)
+        members = [self.network.hosts[identifier] for identifier in leader.node.driver.core.config.members]
+        self.oracle.compare_all([host for host in members if host.up])
+
+    def _final_calls(self, keys: list[bytes]) -> None:
+        """Each member reads, and writes, every key: in time."""
+        world = self.world
+        leader = next(host for host in self.hosts if host.leads)
+        identifiers = sorted(leader.node.driver.core.config.members)
+        client = self.clients[0]
+        for identifier in identifiers:
+            client.only = self.network.hosts[identifier]
+            for key in keys:
+                for verb in ("get", "put"):
+                    before = self.history.done
+                    world.run_until(world.now + HEAL_S, lambda: client.idle)
+                    client.do(key, verb)
+                    world.run_until(world.now + HEAL_S, lambda: client.idle)
+                    if self.history.done == before:
+                        self.oracle.fail(f"after everything was healed, {client.only.name} does not {verb} in time")
+
+    def _check_history(self) -> None:
+        for key, operations in self.history.operations.items():
+            verdict = check(operations, REGISTER, steps_max=CHECKER_STEPS_MAX)
+            if verdict is not Verdict.LINEARIZABLE:
+                rows = "\n".join(map(str, sorted(operations, key=lambda operation: operation.called)))
+                self.oracle.fail(f"the history of {key!r} is {verdict.value}:\n{rows}")
+
+
+def run(seed: int, *, verbose: bool = False) -> Result:
+    """See the module."""
+    return Simulation(seed, verbose=verbose).run()
