@@ -47,6 +47,8 @@ PEER_REFUSED_REDIAL_S: Final = 1.0
 """Wait before the next dial to a peer that refused this node: nothing changes within a fraction of a second."""
 PEER_SETTLED_S: Final = 0.3
 """A stream that holds for so long is a connection (a refusal comes within a round trip)."""
+PEER_PROBLEMS_SAID_MAX: Final = 16
+"""Different reasons that the log gets why one peer is cut off, until it is back."""
 PEER_GONE_TIMEOUT_S: Final = 0.3
 """How long it may take to find out whether the host of a peer that went silent refuses connections."""
 GONE_CAMPAIGN_MS_MAX: Final = 100

@@ -246,7 +246,8 @@ def _wrong_use(error: typer.TyperException) -> int:
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else PROGRAM
     verb = path.removeprefix(PROGRAM).strip()
-    complain(f"{verb + ': ' if verb else ''}{error.format_message().rstrip('.')}; see `{path} --help`")
+    message = error.format_message().rstrip(".").replace("Value error, ", "") or "Missing command"
+    complain(f"{verb + ': ' if verb else ''}{message}; see `{path} --help`")
     return error.exit_code
 
 

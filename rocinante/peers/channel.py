@@ -68,6 +68,7 @@ class Channel:
         self._refused = False
         self._settling: asyncio.TimerHandle | None = None
         self._last_problem = ""
+        self._said: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -93,11 +94,18 @@ class Channel:
             self.outbox.close()
             self._on_change()
             if problem != self._last_problem:
-                logger.info("%s channel to %s (%s): %s", self.kind, self.peer.name, self.peer.endpoint, problem)
+                self._say_once(problem)
                 self._last_problem = problem
                 await self._look_whether_gone()
             longest_s = limits.PEER_REFUSED_REDIAL_S if self._refused else limits.PEER_REDIAL_MS_MAX / 1000
             await asyncio.sleep(random.uniform(0.5, 1.0) * longest_s)
+
+    def _say_once(self, problem: str) -> None:
+        """One line in the log for each reason until the peer is back: redials go on several times a second, and their
+        reasons take turns."""
+        if problem not in self._said and len(self._said) < limits.PEER_PROBLEMS_SAID_MAX:
+            self._said.add(problem)
+            logger.info("%s channel to %s (%s): %s", self.kind, self.peer.name, self.peer.endpoint, problem)
 
     async def _connect_once(self) -> str:
         """Hold one stream until it ends; why it ended, for people."""
@@ -134,7 +142,7 @@ class Channel:
         details = await call.details()
         # grpcio's words for a write that met the end of the call: the peer's own reason is lost then.
         if code is grpc.StatusCode.INTERNAL and details == _WRITE_FAILED:
-            return "the peer ended the stream (it stops, or is not ready)"
+            return self._last_problem or "the peer ended the stream (it stops, or is not ready)"
         return f"{code.name}: {details}"
 
     async def _look_whether_gone(self) -> None:
@@ -160,6 +168,7 @@ class Channel:
 
     def _settled(self) -> None:
         self._last_problem = ""
+        self._said.clear()
         logger.info("%s channel to %s (%s): connected", self.kind, self.peer.name, self.peer.endpoint)
 
     async def _write(self, call: Any, messages: list[pb.PeerMessage]) -> None:

@@ -25,7 +25,7 @@ from rocinante.state.kv.check import (
 
 SERVICE = "etcdserverpb.KV"
 TOO_LARGE = "etcdserver: request is too large"
-"""etcd's text; what follows it says by how much."""
+"""etcd's text and nothing else: its clients know their errors by it (api/v3rpc/rpctypes)."""
 
 
 class KvService:
@@ -118,4 +118,4 @@ def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
 def check_size(raw: bytes) -> None:
     """Raises InvalidArgument with etcd's text when a request is larger than the log takes."""
     if len(raw) > limits.REQUEST_BYTES_MAX:
-        raise InvalidArgument("", f"{TOO_LARGE} ({len(raw)} bytes, the limit is {limits.REQUEST_BYTES_MAX})")
+        raise InvalidArgument("", TOO_LARGE)

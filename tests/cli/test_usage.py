@@ -33,6 +33,7 @@ WRONG = [
     (["status", "extra"], "status: Got unexpected extra argument"),
     (["status", "-o", "xml"], "'xml' is not one of 'table', 'json'"),
     (["-o", "xml", "status"], "'xml' is not one of 'table', 'json'"),
+    (["status", "-o", "xml"], "'--output' / '-o': 'xml' is not"),
     (["status", "--timeout", "soon"], "status: Invalid value for '--timeout'"),
     (["status", "--timeout", "0"], "0 is not above 0"),
     (["status", "--timeout", "nan"], "nan is not above 0"),
