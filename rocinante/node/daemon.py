@@ -47,6 +47,7 @@ def setup_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format=f"{clock}%(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
+    logging.getLogger("waitress").setLevel(logging.WARNING)  # it tells of every reader of events that goes away
 
 
 def run(config_path: Path, name: str | None = None, data_dir: Path | None = None, *, join: bool = False) -> int:
@@ -244,6 +245,7 @@ class Daemon:
             "rotation": config.rotation != self._config.rotation,
             "storage.engine, dataDir": (config.storage.engine, config.storage.data_dir)
             != (self._config.storage.engine, self._config.storage.data_dir),
+            "name, datacenter": (config.name, config.datacenter) != (self._config.name, self._config.datacenter),
             "controllers": config.controllers != self._config.controllers,
             "rest": config.rest != self._config.rest,
         }

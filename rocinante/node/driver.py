@@ -343,18 +343,24 @@ class Driver:
             self._proposer.sweep(now)
             self._reader.sweep(now)
         if place != self._place:
-            role, term, leader = self._place
-            self._place = place
-            if place[0] is not role and place[0] is Role.CANDIDATE:
-                self.elections += 1
-            if place[2] not in (leader, NONE):
-                self.leader_changes += 1
-            logger.info(
-                "%s in term %d, leader %s (was %s in term %d)",
-                place[0].value,
-                place[1],
-                self._membership.name_of(place[2]) if place[2] else "not known",
-                role.value,
-                term,
-            )
+            was, self._place = self._place, place
+            self._tell_move(was, beat.status)
         self._on_beat(beat)
+
+    def _tell_move(self, was: tuple[Role, int, int], status: Status) -> None:
+        role, term, leader = was
+        if status.role is not role and status.role is Role.CANDIDATE:
+            self.elections += 1
+        if status.leader not in (leader, NONE):
+            self.leader_changes += 1
+        if (role, term) == (Role.LEADER, status.term) and status.role is Role.FOLLOWER and not status.leader:
+            reason = "heard from no majority of the voters for an election timeout"
+            logger.warning("leads no more: %s", reason if status.id in status.config.voters else "no longer a voter")
+        logger.info(
+            "%s in term %d, leader %s (was %s in term %d)",
+            status.role.value,
+            status.term,
+            self._membership.name_of(status.leader) if status.leader else "not known",
+            role.value,
+            term,
+        )

@@ -8,7 +8,8 @@
 
 Several events may be of one log index; the last of them bears the `id`, so that `Last-Event-ID` always names an
 entry that was received whole. `fell-behind` bears the index applied now: who reads the state again and reconnects
-misses nothing. Each stream holds a thread, so there are few places; the next asker gets 429.
+misses nothing. On a node that is not ready there are `role` and `status` only. Each stream holds a thread, so there are
+few places; the next asker gets 429.
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ class EventStream:
             self._watch = self._open(wanted.from_index)
         except OutOfRange as error:
             self._lost = error.message
-        except BaseException:
-            self._give_back()
-            raise
+        except BaseException as error:
+            if self._bears_changes or not isinstance(error, Unavailable):
+                self._give_back()
+                raise
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -110,6 +112,17 @@ class EventStream:
         watch = self._context.node.watch(from_index)
         watch.on_events(self._awake.set)
         return watch
+
+    @property
+    def _bears_changes(self) -> bool:
+        return bool(self._wanted.types & {"kv", "flow"})
+
+    def _open_again(self) -> Watch | None:
+        """A node that is not ready tells its role and status, and has nothing to count."""
+        try:
+            return self._open(0)
+        except Unavailable:
+            return None
 
     def _run(self) -> Iterator[bytes]:
         yield BEGIN
@@ -130,9 +143,11 @@ class EventStream:
         """
         yield from self._observe()
         if self._watch is None:
-            return
+            self._watch = self._open_again()
         self._awake.wait(limits.REST_EVENT_POLL_S)
         self._awake.clear()
+        if self._watch is None:
+            return
         events = self._watch.get(0)
         buffer = bytearray()
         while events is not None:
@@ -165,7 +180,7 @@ class EventStream:
 
     def _fall_behind(self, message: str) -> None:
         """A stream of numbers begins again with what is now; one of changes must not hide that some are missing."""
-        if self._wanted.types & {"kv", "flow"}:
+        if self._bears_changes:
             self._lost = message
             return
         if self._watch is not None:

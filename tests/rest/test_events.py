@@ -172,3 +172,16 @@ def _until(condition: Callable[[], bool]) -> None:
     """The condition comes true soon (the test's own timeout is the limit)."""
     while not condition():
         pass
+
+
+def test_a_node_that_is_not_ready_streams_its_role_and_status_and_counts_once_it_is(rest: Rest) -> None:
+    rest.node.be_not_ready("replaying the log")
+    assert "not ready: replaying the log" in rest.error("GET", "/v1/events?types=kv,status", 503)
+    with events(rest, "types=role,status") as stream:
+        assert next(stream).data["role"] == "not_ready"
+        assert next(stream).data["status"]["not_ready_reason"] == "replaying the log"
+        rest.node.be_normal()
+        assert next(event for event in stream if event.name == "role").data["role"] == "leader"
+        next(stream)  # by then changes are watched again
+        rest.http.put("/v1/kv/a", content=b"1")
+        assert next(event for event in stream if event.name == "status" and event.data["counts"]["kv_events"])

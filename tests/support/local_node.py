@@ -198,6 +198,8 @@ class LocalNode:
         return future
 
     def watch(self, from_index: int = 0) -> LocalWatch:
+        if self._not_ready_reason:
+            raise Unavailable(f"not ready: {self._not_ready_reason}")
         with self._condition:
             if len(self._watches) >= limits.WATCHERS_MAX:
                 raise ResourceExhausted(f"there are {limits.WATCHERS_MAX} watchers already")
