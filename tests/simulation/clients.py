@@ -253,9 +253,7 @@ class _OneCall:
                 f"{self._revision} was told to somebody before it began"
             )
         self._history.revision = max(self._history.revision, revision)
-        self._client.ended(
-            self._key, Operation(self._client.number, self._called, self._world.now, self._call, output)
-        )
+        self._client.ended(self._key, Operation(self._client.number, self._called, self._world.now, self._call, output))
 
 
 def request_of(key: bytes, call: Call) -> tuple[Kind, bytes]:

@@ -1,8 +1,8 @@
 """A simulated disk: LevelDB's interface over a dictionary, with what is synced and what is not, under the real log.
 
-The real `LevelDbLog` runs on it, with the real encoding of its records. What a crash leaves: everything that was synced;
-of the unsynced batches, in their order, a prefix; of the writes that waited for the disk thread, also a prefix, whose
-acknowledgement nobody got. Faults: a sync that fails (EIO), a full disk, a slow one, a flipped bit.
+The real `LevelDbLog` runs on it, with the real encoding of its records. What a crash leaves: everything that was
+synced; of the unsynced batches, in their order, a prefix; of the writes that waited for the disk thread, also a prefix,
+whose acknowledgement nobody got. Faults: a sync that fails (EIO), a full disk, a slow one, a flipped bit.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Faults:
         chosen = random.sample(sorted(kinds), random.randint(1, len(kinds)))
         self.kinds = sorted(chosen)
         self._acts = [(kind, kinds[kind]) for kind in self.kinds]
-        self._pause_s = random.choice((0.3, 1.0, 3.0))
+        self._pause_s = random.choice((0.3, 1.0, 2.0, 4.0))
         self._stopped = False
         self._schedule()
 
@@ -248,7 +248,7 @@ class Faults:
         voters = [other for other in self._simulation.hosts if not other.gone]
         lacking = [other for other in voters if other is not host and other.storage.catching_up]
         joining = any(other.join for other in voters)
-        return not joining and len(lacking) + 1 <= (len(voters) - 1) // 2
+        return self._simulation.members.settled() and not joining and len(lacking) + 1 <= (len(voters) - 1) // 2
 
     def _wipe(self) -> None:
         host = self._host()

@@ -215,9 +215,7 @@ class Host:
         assert not self.up
         self.seen = Seen()
         self.greeted: dict[int, int] = {}
-        opened = open_node(
-            self.config, self.controller, Path("/simulated"), join=self.join, progress=lambda *_: None
-        )
+        opened = open_node(self.config, self.controller, Path("/simulated"), join=self.join, progress=lambda *_: None)
         self.node = node = Node(self.config, self.controller, opened)
         self.seen.position = node.apply.applied
         self.seen.applied = node.apply.applied
@@ -278,6 +276,7 @@ class Host:
         """Everything on its disk is lost."""
         assert not self.up
         self.world.note("is wiped")
+        self.world.count("disks wiped")
         self.storage = Storage(self.world)
         self.oracle.wiped = True
 

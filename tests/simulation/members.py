@@ -23,6 +23,7 @@ class Members:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
+        self._changed = False
         self._made = len(simulation.config.controllers)
 
     def _leader(self) -> Host | None:
@@ -33,11 +34,19 @@ class Members:
     def change(self) -> None:
         """One of the three, at random."""
         leader = self._leader()
-        if leader is None:
-            return
+        if leader is None or any(host.storage.catching_up for host in self._simulation.hosts if not host.gone):
+            return  # one that does not vote yet is enough: two could cost the cluster its quorum
+        self._changed = True
         random = self._simulation.world.random
         act = random.choice((self._add, self._add, self._promote, self._remove))
         act(leader)
+
+    def settled(self) -> bool:
+        """All machines that are not switched off know of the same members: then one of them may lose its data."""
+        hosts = [host for host in self._simulation.hosts if not host.gone]
+        if not self._changed:
+            return True
+        return all(host.up for host in hosts) and len({host.node.apply.config for host in hosts}) == 1
 
     def _at(self, host: Host, request: Callable[[], Future[int]], done: Callable[[], None]) -> None:
         def completed(future: Future[int]) -> None:
@@ -60,7 +69,8 @@ class Members:
         controller = Controller(f"node{self._made}", "127.0.0.1", 35000 + self._made, 8000 + self._made)
         host = simulation.add_host(controller, join=True)
         member = member_from(controller.name, controller.address, controller.port, controller.rest)
-        voter = simulation.world.random.random() < 0.5
+        # The second of two voters must be able to vote before the first may stop: it is promoted when it is.
+        voter = len(leader.node.driver.core.config.voters) > 1 and simulation.world.random.random() < 0.5
         host.start()
         self._at(leader, lambda: leader.node.add_member(member, voter=voter), lambda: None)
         simulation.world.count("members added")

@@ -133,8 +133,8 @@ class SimTransport(Transport):
 
     def _make_link(self, member: Member) -> Any:
         link = super()._make_link(member)
-        append = SimChannel(self.host, member.id, "append")
-        heartbeat = SimChannel(self.host, member.id, "heartbeat")
+        append: Any = SimChannel(self.host, member.id, "append")
+        heartbeat: Any = SimChannel(self.host, member.id, "heartbeat")
         link.append, link.heartbeat, link.channels = append, heartbeat, (append, heartbeat)
         return link
 

@@ -1,8 +1,8 @@
 """What must hold at every moment, whatever happens: checked after each event, on the host that it happened to.
 
 One leader a term; one vote a term, across crashes and wipes; term, commit and applied never go back; what is committed
-stays, in the same place, on all nodes and in every later leader's log; it is durable on a majority when it is told to be
-committed; entries are applied in order, once each, and give equal states; no write happens twice.
+stays, in the same place, on all nodes and in every later leader's log; it is durable on a majority when it is told to
+be committed; entries are applied in order, once each, and give equal states; no write happens twice.
 """
 
 from __future__ import annotations

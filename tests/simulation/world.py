@@ -33,7 +33,7 @@ class Place(Protocol):
     stash: list[tuple[str, Callable[[], None]]]
 
 
-class SimulationFailure(AssertionError):  # noqa: N818  (it is one)
+class SimulationFailure(AssertionError):
     """Something that must never happen did."""
 
 
