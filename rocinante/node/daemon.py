@@ -55,7 +55,7 @@ def run(config_path: Path, name: str | None = None, data_dir: Path | None = None
     try:
         config, warnings = load_config(config_path)
     except ConfigError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
+        print(*(f"rocinante: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return EXIT_USAGE
     setup_logging(config.log.level)
     for warning in warnings:
