@@ -86,6 +86,11 @@ class Channel:
         while True:
             try:
                 problem = await self._connect_once()
+            except asyncio.CancelledError:
+                # grpcio raises it also for a stream that ended with status CANCELLED; only `stop` may end this task.
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                problem = "CANCELLED"
             except Exception as error:  # top of the task: without it the peer would be cut off for ever
                 logger.exception("%s channel to %s failed", self.kind, self.peer.name)
                 problem = f"failed: {error!r}"
@@ -111,26 +116,28 @@ class Channel:
         """Hold one stream until it ends; why it ended, for people."""
         self._refused = False
         async with grpc.aio.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
-            try:
-                await asyncio.wait_for(channel.channel_ready(), limits.PEER_DIAL_TIMEOUT_S)
-            except TimeoutError:
-                return "cannot be reached"
             exchange = channel.stream_unary(
                 EXCHANGE,
                 request_serializer=pb.PeerBatch.SerializeToString,
                 response_deserializer=pb.PeerGoodbye.FromString,
             )
-            call = exchange()
+            call = None
             try:
-                await call.write(pb.PeerBatch(hello=self._hello))
+                # The first write waits for the stream to begin, which one that was refused at once never does.
+                async with asyncio.timeout(limits.PEER_DIAL_TIMEOUT_S):
+                    await channel.channel_ready()
+                    call = exchange()
+                    await call.write(pb.PeerBatch(hello=self._hello))
                 self._opened()
                 call.add_done_callback(lambda _: self.outbox.close())
                 while messages := await self.outbox.take(limits.PEER_BATCH_BYTES_MAX):
                     await self._write(call, messages)
                 goodbye = await call
+            except TimeoutError:
+                return "cannot be reached"
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
                 # Why it ended, the call itself knows; the latter two are a write on a call that has just ended.
-                return await self._failed(call)
+                return await asyncio.wait_for(self._failed(call), limits.PEER_DIAL_TIMEOUT_S)
             return f"closed by the peer: {goodbye.reason}" if goodbye.reason else "closed by the peer"
 
     async def _failed(self, call: Any) -> str:
