@@ -102,7 +102,10 @@ class Receiver:
     def receive_snapshot(
         self, sender: int, term: int, meta: SnapshotMeta, total_bytes: int, digest: bytes
     ) -> IncomingSnapshot | None:
+        message = Message(MessageType.SNAPSHOT, self._node_id, sender, term, snapshot=meta)
         if meta.index <= self._applied():
+            # The leader does not know how far this node is; the core tells it. Silence would bring the same again.
+            self._ingress.put_messages([message], [])
             return None
         with self._lock:
             if self._receiving:
@@ -111,7 +114,6 @@ class Receiver:
         logger.info(
             "receiving snapshot %d (%d bytes) from %s", meta.index, total_bytes, self._membership.name_of(sender)
         )
-        message = Message(MessageType.SNAPSHOT, self._node_id, sender, term, snapshot=meta)
         return IncomingSnapshot(self, self._snapshots, meta, digest, message)
 
     def snapshot_ended(self, message: Message | None) -> None:
