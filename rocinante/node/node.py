@@ -196,7 +196,7 @@ class Node:
             leader = self.transfer_leader().result(timeout_s)
             logger.info("handed leadership over to %s", self.membership.name_of(leader))
         except (RocinanteError, TimeoutError) as error:
-            logger.warning("leadership could not be handed over: %s", error or "time is up")
+            logger.warning("leadership could not be handed over: %s", str(error) or "time is up")
 
     def leave(self) -> None:
         """Leave the cluster's traffic and stop the driver, while its loop still runs. After `drain`."""
@@ -227,6 +227,8 @@ class Node:
             self.membership.connect()
             if self.switch.open:
                 self.driver.core.set_ready()
+                if self.driver.core.config.voters == {self.id} and not self.recovery.active:
+                    self.driver.core.campaign()  # there is nobody to wait for
         self.recovery.check()
         self.pending.give_up_late(now)
 

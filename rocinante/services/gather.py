@@ -2,9 +2,9 @@
 
 Each hand-over wakes a thread of the node, which then competes with the event loop for the interpreter. gRPC brings
 requests one by one, a few turns of the loop apart, so with a hundred calls in flight nearly each of them woke the
-node by itself, and that cost more than the calls. Measured with 100 in flight: 2,400 puts a second when each is
-handed over at once, 3,900 when they are gathered (13 at a time), and the state machine's thread needs half the time
-for each.
+node by itself, and that cost more than the calls. Measured on two clusters of three nodes in turns, with 100 in flight:
+648 puts and 1,056 linearizable gets a second when what came in one turn was handed over, 895 and 2,218 when it was
+gathered over ten; the processor time of a put fell from 1.5 to 0.85 ms.
 
 A call that is alone is handed over at once. While others are under way, what comes is gathered until
 `GATHER_IDLE_TURNS` turns of the loop (some tens of microseconds) have brought nothing more, or `GATHER_REQUESTS_MAX`
