@@ -27,7 +27,7 @@ from rocinante.cli.flow_options import (
     named_flows,
     selection,
 )
-from rocinante.cli.flow_views import FLOW_COLUMNS, FLOW_NUMBERS, change_json, change_lines, flow_row
+from rocinante.cli.flow_views import FLOW_COLUMNS, FLOW_NUMBERS, FLOW_SPARE, change_json, change_lines, flow_row
 from rocinante.cli.output import say, say_json, say_table
 from rocinante.errors import NotFound
 from rocinante.limits import CLI_FLOW_PUT_RECORDS
@@ -263,4 +263,5 @@ def _show(ctx: typer.Context, flows: Iterator[FlowEntry], *, ids: bool = False, 
     else:
         now_ms = int(time.time() * 1000)
         columns = [*FLOW_COLUMNS, *(["ID"] if ids else [])]
-        say_table(columns, [flow_row(entry, now_ms, ids=ids) for entry in flows], right=FLOW_NUMBERS)
+        rows = [flow_row(entry, now_ms, ids=ids) for entry in flows]
+        say_table(columns, rows, right=FLOW_NUMBERS, spare=FLOW_SPARE)

@@ -13,7 +13,7 @@ from rocinante.flows.key import PROTOCOL_NAMES
 if TYPE_CHECKING:
     from rocinante.client import FlowChange, FlowEntry
 
-__all__ = ["FLOW_COLUMNS", "FLOW_NUMBERS", "change_json", "change_lines", "flow_row"]
+__all__ = ["FLOW_COLUMNS", "FLOW_NUMBERS", "FLOW_SPARE", "change_json", "change_lines", "flow_row"]
 
 FLOW_COLUMNS: Final = (
     "PROTO",
@@ -28,6 +28,8 @@ FLOW_COLUMNS: Final = (
     "ORIGIN",
 )
 FLOW_NUMBERS: Final = ("PACKETS", "BYTES")
+FLOW_SPARE: Final = ("ORIGIN", "PACKETS", "UPDATED", "EXPIRES", "BACKEND")
+"""What a narrow terminal does without."""
 
 
 def flow_row(entry: FlowEntry, now_ms: int, *, ids: bool = False) -> list[Any]:

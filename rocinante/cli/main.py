@@ -9,10 +9,12 @@ the table below gives its line in `rocinante --help`, so that the help loads non
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
@@ -251,8 +253,18 @@ def _wrong_use(error: typer.TyperException) -> int:
     return error.exit_code
 
 
+def _open_what_is_closed() -> None:
+    """A shell may start a command without some of the standard streams (`>&-`); Python then has None in their place."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
 def main() -> None:
     """The entry point. A second Ctrl-C while ending ends at once."""
+    _open_what_is_closed()
     try:
         status = run()
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 """What the command prints: tables for people, JSON for programs, one line on standard error for what went wrong.
 
 Contract: colours only on a terminal, and never with NO_COLOR (no-color.org). Off a terminal a table is plain text, one
-line a row, never cut or wrapped. JSON is UTF-8 whatever the locale. Keys and values may hold anything: what is not
-printable is shown escaped, so that no terminal takes it for a command. A reader that went away (`| head`) ends the
-command quietly with status 0.
+line a row, never cut or wrapped; a terminal that is too narrow gets fewer columns of the wide tables. JSON is UTF-8
+whatever the locale. Keys and values may hold anything: what is not printable is shown escaped, so that no terminal
+takes it for a command. A reader that went away (`| head`) ends the command quietly with status 0.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 __all__ = ["Output", "bytes_json", "complain", "console", "duration", "say_json", "say_table", "shown", "write"]
 
 _PLAIN_WIDTH = 32_000
+_GAP = 2
 
 
 class Output(StrEnum):
@@ -80,21 +82,40 @@ def say_json(value: Any, *, line: bool = False) -> None:
     write(text.encode("utf-8", "replace") + b"\n")
 
 
-def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> None:
-    """Rows under their titles. Cells are shown as text; `right` names the columns of numbers."""
+def say_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """Rows under their titles. Cells are shown as text; `right` names the columns of numbers, `spare` those that a
+    narrow terminal does without, first to last."""
     from rich.table import Table
     from rich.text import Text
 
     output = console()
-    table = Table(box=None, pad_edge=False, header_style="bold" if output.is_terminal else "", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold" if output.is_terminal else "", padding=(0, _GAP, 0, 0))
     numbers = set(right)
-    for column in columns:
+    cells = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+    shown_columns = _that_fit(columns, cells, spare, output.width)
+    for number in shown_columns:
+        column = columns[number]
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    for row in cells:
+        table.add_row(*(row[number] for number in shown_columns))
     with output.capture() as captured:
         output.print(table)
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def _that_fit(columns: Sequence[str], cells: Sequence[Sequence[Text]], spare: Sequence[str], width: int) -> list[int]:
+    """The numbers of the columns that are shown."""
+    widths = {
+        number: max(len(title), *(row[number].cell_len for row in cells)) if cells else len(title)
+        for number, title in enumerate(columns)
+    }
+    for title in spare:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
+            break
+        widths.pop(columns.index(title), None)
+    return list(widths)
 
 
 def say(text: str) -> None:

@@ -105,7 +105,7 @@ def _print(seen: Status, nodes: dict[str, Status | None]) -> None:
     peers = {peer.endpoint: peer for peer in seen.peers}
     head = max(own.commit for own in nodes.values() if own is not None)
     rows = [_own_row(own, head) if own is not None else _silent_row(peers[endpoint]) for endpoint, own in nodes.items()]
-    say_table(_COLUMNS, rows, right=_NUMBERS)
+    say_table(_COLUMNS, rows, right=_NUMBERS, spare=("VERSION", "STORAGE", "UP", "KEYS", "FLOWS"))
     for own in nodes.values():
         if own is not None:
             for alarm in own.alarms:

@@ -224,7 +224,7 @@ class Caller:
 
     def _gave_up(self, call: _Call) -> RocinanteError:
         """The error for a call whose time is up."""
-        within = f"within {call.deadline.timeout_s:g} s"
+        within = f"within {round(call.deadline.timeout_s, 2):g} s"
         why = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in call.reasons.items())
         if call.unknown and call.ticket is not None:
             return OutcomeUnknown(f"no answer {within}: the write may or may not have been carried out ({why})")

@@ -118,4 +118,5 @@ class Resumable(Generic[R]):
 
 
 def _lasting(error: RocinanteError, deadline: Deadline) -> RocinanteError:
-    return Unavailable(f"the stream could not be opened again within {deadline.timeout_s:g} s ({error.message})")
+    within = f"within {round(deadline.timeout_s, 2):g} s"
+    return Unavailable(f"the stream could not be opened again {within} ({error.message})")

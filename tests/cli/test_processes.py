@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
+from rocinante.cli import output
 from rocinante.client import Client
+from tests.cli.conftest import COMMAND, ROOT
 from tests.client.serving import Cluster
 
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
@@ -70,14 +73,31 @@ def test_a_reader_that_went_away_ends_the_command_quietly(
     assert process.stderr.read() == b""
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_no_cell_in_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_PLAIN_WIDTH", 30)
+    rows = [["node1", "127.0.0.1:35001", "leader", 2]]
+    output.say_table(["NODE", "ENDPOINT", "ROLE", "TERM"], rows, right=["TERM"], spare=["ROLE", "TERM"])
+    assert capsys.readouterr().out.splitlines() == ["NODE   ENDPOINT         TERM", "node1  127.0.0.1:35001     2"]
+    monkeypatch.setattr(output, "_PLAIN_WIDTH", 25)
+    output.say_table(["NODE", "ENDPOINT", "ROLE", "TERM"], rows, right=["TERM"], spare=["ROLE", "TERM"])
+    assert capsys.readouterr().out.splitlines() == ["NODE   ENDPOINT", "node1  127.0.0.1:35001"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_reason_to_fail(cluster: Cluster, closed: str) -> None:
+    line = f"{shlex.join(COMMAND)} -c {cluster.endpoints[0]} kv put k v {closed}"
+    ran = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["terminal", "NO_COLOR"]
 )
 def test_colours_only_on_a_terminal_and_never_with_no_color(
     cluster: Cluster, environment: dict[str, str], coloured: bool
 ) -> None:
-    from tests.cli.conftest import COMMAND, ROOT
-
     for arguments in (["status"], ["--help"]):
         ours, theirs = pty.openpty()
         inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
