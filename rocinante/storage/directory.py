@@ -244,6 +244,9 @@ def compare_identity(path: Path, found: Identity, identity: Identity) -> None:
             )
 
 
-def reason(error: OSError) -> str:
-    """The system's words, without Python's decoration."""
+def reason(error: Exception) -> str:
+    """The system's or LevelDB's words, without Python's decoration (plyvel gives bytes)."""
+    if not isinstance(error, OSError) or not error.errno:
+        said = error.args[0] if error.args else error
+        return " ".join((said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)).split())
     return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")

@@ -66,7 +66,7 @@ class LevelDbLog:
         except DamagedError as error:
             raise self._damaged(str(error)) from error
         except plyvel.Error as error:
-            raise self._damaged(str(error)) from error
+            raise self._damaged(reason(error)) from error
         except StorageError as error:
             raise DirectoryUnavailableError(str(error)) from error
 
@@ -182,7 +182,7 @@ class LevelDbLog:
                 )
             compare_identity(self._path, records.decode_identity(self._record(records.KEY_IDENTITY)), identity)
         except (DamagedError, plyvel.Error) as error:
-            raise self._damaged(str(error)) from error
+            raise self._damaged(reason(error)) from error
 
     def _fail(self, what: str) -> None:
         if self._failure is None:
@@ -252,8 +252,8 @@ class LevelDbLog:
             batch.write()
             self._mark.advance(bounds.sequence)
         except (plyvel.Error, OSError) as error:
-            self._fail(str(error))
-            raise StorageError(f"cannot write to the log in {self._path}: {error}") from error
+            self._fail(reason(error))
+            raise StorageError(f"cannot write to the log in {self._path}: {reason(error)}") from error
         self._bounds = bounds
 
     # --- the rest
@@ -330,7 +330,7 @@ def open_leveldb(
     except (OSError, plyvel.Error) as error:
         # plyvel.IOError is an OSError of the operating system's words in LevelDB's message.
         _give_up(place, cleanup_on_failure)
-        text = reason(error) if isinstance(error, OSError) and error.errno else " ".join(str(error).split())
+        text = reason(error)
         if place.fresh or not isinstance(error, plyvel.Error):
             raise DirectoryUnavailableError(f"cannot use {place.path} as data directory: {text}") from error
         raise DataDirectoryError(

@@ -17,6 +17,7 @@ from typing import Any
 import plyvel
 
 from rocinante import limits
+from rocinante.storage.directory import reason
 from rocinante.storage.records import ENTRY_PREFIX, entry_key
 
 
@@ -94,7 +95,7 @@ class Trimmer:
                         batch.delete(entry_key(index))
                 self._reclaim(span[1])
             except plyvel.Error as error:
-                self._failed(f"cannot delete old entries: {error}")
+                self._failed(f"cannot delete old entries: {reason(error)}")
                 with self._changed:
                     self._stopping = True
                     self._changed.notify_all()
