@@ -66,6 +66,8 @@ class Channel:
         self._on_gone = on_gone
         self._on_stranger = on_stranger
         self._refused = False
+        self._stopped = False
+        """Said beside the cancellation: `asyncio.wait_for` (until 3.12) and grpcio may swallow that."""
         self._settling: asyncio.TimerHandle | None = None
         self._last_problem = ""
         self._said: set[str] = set()
@@ -77,13 +79,14 @@ class Channel:
 
     def stop(self) -> asyncio.Task[None] | None:
         """On the loop's thread; the task, which ends soon."""
+        self._stopped = True
         self.outbox.close()
         if self._task is not None:
             self._task.cancel()
         return self._task
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopped:
             try:
                 problem = await self._connect_once()
             except asyncio.CancelledError:
@@ -137,7 +140,8 @@ class Channel:
                 return "cannot be reached"
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
                 # Why it ended, the call itself knows; the latter two are a write on a call that has just ended.
-                return await asyncio.wait_for(self._failed(call), limits.PEER_DIAL_TIMEOUT_S)
+                async with asyncio.timeout(limits.PEER_DIAL_TIMEOUT_S):
+                    return await self._failed(call)
             return f"closed by the peer: {goodbye.reason}" if goodbye.reason else "closed by the peer"
 
     async def _failed(self, call: Any) -> str:

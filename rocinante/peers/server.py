@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
+from rocinante import limits
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
 from rocinante.pb.v1 import peer_pb2 as pb
@@ -80,7 +81,7 @@ class PeerService:
     def __init__(self, receiver: PeerReceiver) -> None:
         self._receiver = receiver
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot-write")
-        self._last_refusal = (0, "")
+        self._refusals: dict[int, str] = {}
         self.refused = 0
         self.malformed = 0
 
@@ -117,8 +118,10 @@ class PeerService:
     def _note_refusal(self, sender: int, refusal: str) -> None:
         """Count it; one who comes again and again with the same fault gets one line in the log."""
         self.refused += 1
-        if (sender, refusal) != self._last_refusal:
-            self._last_refusal = sender, refusal
+        if self._refusals.get(sender) != refusal:
+            if len(self._refusals) >= limits.PEER_PROBLEMS_SAID_MAX:
+                self._refusals.clear()
+            self._refusals[sender] = refusal
             logger.warning("refused a peer (id %s): %s", format_id(sender), refusal)
 
     async def _exchange(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> pb.PeerGoodbye:

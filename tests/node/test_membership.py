@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from rocinante.client import Client
-from rocinante.errors import AlreadyExists, FailedPrecondition, NotFound
-from tests.node.tools import FAST, Writers, log_size, others, put_entries, rest, wait_log
+from rocinante.errors import AlreadyExists, FailedPrecondition, NotFound, OutcomeUnknown, Unavailable
+from tests.node.tools import Writers, log_size, others, put_entries, rest, wait_log
 from tests.support.cluster import ADDRESS, Cluster
 
 
@@ -16,7 +16,7 @@ from tests.support.cluster import ADDRESS, Cluster
 def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The tests of this module are one story, told in order."""
     storage = {"compactEntries": 200, "keepEntries": 20}
-    with Cluster(tmp_path_factory.mktemp("growing"), timers=FAST, storage=storage) as cluster:
+    with Cluster(tmp_path_factory.mktemp("growing"), storage=storage) as cluster:
         cluster.start()
         yield cluster
 
@@ -37,6 +37,21 @@ def wait_members(cluster: Cluster, expected: dict[str, str], numbers: list[int])
     )
 
 
+def change(cluster: Cluster, act: Callable[[Client], object], expected: dict[str, str], numbers: list[int]) -> None:
+    """Ask for a change until these nodes know it: on a busy machine a leader may be lost in the middle of it."""
+
+    def asked() -> bool:
+        with Client([cluster.endpoint(number) for number in numbers]) as client:
+            try:
+                act(client)
+            except (Unavailable, OutcomeUnknown, AlreadyExists, NotFound, FailedPrecondition):
+                pass
+        return members(cluster, numbers[0]) == expected
+
+    cluster.wait_until(asked, f"the change to {expected}")
+    wait_members(cluster, expected, numbers)
+
+
 def test_a_node_joins_as_a_learner_and_catches_up(growing: Cluster) -> None:
     put_entries(growing, 500, prefix="members/before")
     node = growing.add()
@@ -44,15 +59,19 @@ def test_a_node_joins_as_a_learner_and_catches_up(growing: Cluster) -> None:
     growing.write_config(node.config)
     node.arguments = ["--join"]
     growing.start(4)
-    leader = growing.wait_leader()
     assert growing.status(4)["leader"] is None, "nobody knows it yet"
-    with Client(growing.endpoints()) as client:
-        client.cluster.add(ADDRESS, node.grpc, name="node4", rest=node.rest)
-        with pytest.raises(AlreadyExists):
-            client.cluster.add(ADDRESS, node.grpc, name="node4", rest=node.rest)
     expected = {"node1": "voter", "node2": "voter", "node3": "voter", "node4": "learner"}
-    wait_members(growing, expected, [1, 2, 3, 4])
+    change(
+        growing,
+        lambda client: client.cluster.add(ADDRESS, node.grpc, name="node4", rest=node.rest),
+        expected,
+        [1, 2, 3],
+    )
+    wait_members(growing, expected, [4])
+    with Client(growing.endpoints()) as client, pytest.raises(AlreadyExists):
+        client.cluster.add(ADDRESS, node.grpc, name="node4", rest=node.rest)
     growing.wait_equal_digests()
+    leader = growing.wait_leader()
     assert growing.status(4)["leader"] == growing.status(leader)["id"]
     assert growing.get(4, "members/before/000007") == "v", "a learner serves reads, linearizable ones too"
     growing.put(4, "members/through the learner", "v")
@@ -75,8 +94,14 @@ def test_it_is_promoted_and_then_counts(growing: Cluster) -> None:
             client.cluster.promote(identity(growing, leader))
         with pytest.raises(NotFound):
             client.cluster.promote(12345)
-        client.cluster.promote(identity(growing, 4))
-    wait_members(growing, {f"node{number}": "voter" for number in (1, 2, 3, 4)}, [1, 2, 3, 4])
+    node4 = identity(growing, 4)
+    expected = {f"node{number}": "voter" for number in (1, 2, 3, 4)}
+    change(
+        growing,
+        lambda client: client.cluster.promote(node4),
+        expected,
+        [1, 2, 3, 4],
+    )
     # Of four, three are a quorum: without one of the old ones it is needed.
     missing = others(growing, leader, 4)[0]
     growing.kill(missing)
@@ -91,10 +116,10 @@ def test_a_follower_is_removed_under_writes_and_is_not_ready_from_then_on(growin
     left = others(growing, removed)
     with Writers(growing, 2, prefix="members/removal") as writers:
         writers.wait_more(20)
-        with Client([growing.endpoint(number) for number in left]) as client:
-            client.cluster.remove(identity(growing, removed))
+        gone = identity(growing, removed)
+        expected = {f"node{number}": "voter" for number in left}
+        change(growing, lambda client: client.cluster.remove(gone), expected, left)
         writers.wait_more(20)
-    wait_members(growing, {f"node{number}": "voter" for number in left}, left)
     growing.wait_until(lambda: growing.status(removed)["role"] == "not_ready", "the removed one takes no more part")
     assert "removed from the cluster" in str(growing.status(removed)["not_ready_reason"])
     assert rest(growing, removed, "PUT", "/v1/kv/x", b"v").status == 503
@@ -115,12 +140,12 @@ def test_the_leader_removes_itself_and_another_takes_over(growing: Cluster) -> N
     left = others(growing, leader)
     with Writers(growing, 2, prefix="members/leader") as writers:
         writers.wait_more(20)
-        with Client(growing.endpoints()) as client:
-            client.cluster.remove(identity(growing, leader))
+        gone = identity(growing, leader)
+        expected = {f"node{number}": "voter" for number in left}
+        change(growing, lambda client: client.cluster.remove(gone), expected, left)
         growing.wait_until(lambda: growing.status(leader)["role"] == "not_ready", "it is not ready")
         assert "removed from the cluster" in str(growing.status(leader)["not_ready_reason"])
         writers.wait_more(20)
-    wait_members(growing, {f"node{number}": "voter" for number in left}, left)
     assert growing.stop(leader) == 0
     del growing.nodes[leader]
     writers.check()
@@ -143,9 +168,9 @@ def test_all_start_again_with_the_original_yaml_and_know_who_belongs_to_them(gro
 
 def test_the_last_voter_cannot_be_removed(growing: Cluster) -> None:
     first, last = growing.nodes
-    with Client(growing.endpoints()) as client:
-        client.cluster.remove(identity(growing, first))
-    wait_members(growing, {f"node{last}": "voter"}, [last])
+    gone = identity(growing, first)
+    change(growing, lambda client: client.cluster.remove(gone), {f"node{last}": "voter"}, [last])
+    growing.wait_until(lambda: growing.status(last)["role"] == "leader", "the one that is left leads")
     with Client(growing.endpoint(last), discover=False) as client, pytest.raises(FailedPrecondition):
         client.cluster.remove(identity(growing, last))
     assert growing.get(last, "members/after") == "v"
