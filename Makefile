@@ -6,9 +6,11 @@ PY := .venv/bin/python
 BOOTSTRAP := packaging/bootstrap.sh
 # make test ARGS="-k lease -x", make run ARGS="--nodes 5"
 ARGS ?=
+# make simulate SEEDS=1-50000, or one number
+SEEDS ?= 1-500
 PYTHON_FILES := rocinante tests setup.py
 
-.PHONY: help run test verify format lock proto wheel bench chaos soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel bench chaos simulate soak clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -50,6 +52,9 @@ bench: setup-dev ## puts and reads per second of three nodes on this machine, an
 
 chaos: setup-dev ## two minutes of kill -9 on the leader under 8 writers: nothing acknowledged is lost, nothing is done twice
 	$(PY) -m tests.chaos.kill_leader $(ARGS)
+
+simulate: setup-dev ## a cluster's life from one integer, with everything that goes wrong, many times (SEEDS=1-500)
+	$(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
 	$(PY) -m tests.benchmarks.soak $(ARGS)

@@ -275,6 +275,9 @@ class SimDisk(Disk):
     def put(self, ready: Ready) -> None:
         super().put(ready)
         self._schedule()
+        if self.host.crash_in_write:
+            self.host.crash_in_write = False
+            self.host.world.at(self.host.disk_delay() / 2, self.host, "crash", self.host.crash)
 
     def compact(self, snapshot: SnapshotMeta, keep_from: int) -> None:
         super().compact(snapshot, keep_from)

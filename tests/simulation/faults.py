@@ -29,6 +29,7 @@ class Faults:
         kinds: dict[str, Callable[[], None]] = {
             "crash": self._crash,
             "kill": self._kill,
+            "crash in a write": self._crash_in_write,
             "crash all": self._crash_all,
             "pause": self._pause,
             "isolate": self._isolate,
@@ -55,10 +56,13 @@ class Faults:
         self._schedule()
 
     def stop(self) -> None:
-        """No more faults; what is down, paused, full or slow is not any more."""
+        """No more faults begin."""
         self._stopped = True
-        for host in self._simulation.hosts:
-            host.slow = 1.0
+
+    def undo(self, hosts: list[Host]) -> None:
+        """What is down, paused, full or slow is not any more."""
+        for host in hosts:
+            host.slow, host.crash_in_write = 1.0, False
             host.storage.full = host.storage.files.fail_next = False
             if host.paused:
                 self._world.resume(host)
@@ -98,6 +102,13 @@ class Faults:
 
     def _kill(self) -> None:
         self._crash(refuses=True)
+
+    def _crash_in_write(self) -> None:
+        """At the moment that matters: something was promised, or is about to be, and is not on the disk."""
+        host = self._host()
+        if host is not None:
+            host.crash_in_write = True
+            self._after(0.1, 3.0, self._starter(host))
 
     def _crash_all(self) -> None:
         for host in self._simulation.hosts:

@@ -177,6 +177,8 @@ class Host:
         self.up = False
         self.slow = 1.0
         """How many times slower the disk is than usual."""
+        self.crash_in_write = False
+        """Power goes while the next write is on its way."""
         self.node: Node
         self.seen = Seen()
         self.gone = False
@@ -262,7 +264,7 @@ class Host:
 
     def _end(self) -> None:
         self.storage.files.crash()
-        self.up = False
+        self.up = self.crash_in_write = False
         self.life += 1
         self.paused = False
         self.stash.clear()

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from rocinante.config import Controller
 from rocinante.errors import RocinanteError
+from rocinante.node.directory import encode_members
 from rocinante.node.membership import member_from
+from rocinante.ports import Member
+from rocinante.raft.types import Change, ChangeKind, ConfigChange, RaftError
 
 if TYPE_CHECKING:
     from .host import Host
@@ -38,7 +41,7 @@ class Members:
             return  # one that does not vote yet is enough: two could cost the cluster its quorum
         self._changed = True
         random = self._simulation.world.random
-        act = random.choice((self._add, self._add, self._promote, self._remove))
+        act = random.choice((self._add, self._add, self._promote, self._remove, self._swap))
         act(leader)
 
     def settled(self) -> bool:
@@ -61,19 +64,42 @@ class Members:
 
         self._simulation.world.at(0.0, host, "membership", act)
 
+    def _new(self) -> tuple[Host, Member]:
+        simulation = self._simulation
+        self._made += 1
+        controller = Controller(f"node{self._made}", "127.0.0.1", 35000 + self._made, 8000 + self._made)
+        host = simulation.add_host(controller, join=True)
+        simulation.world.count("members added")
+        return host, member_from(controller.name, controller.address, controller.port, controller.rest)
+
+    def _swap(self, leader: Host) -> None:
+        """A learner takes a voter's place, in a joint configuration: what the node's own commands do not ask for."""
+        core, random = leader.node.driver.core, self._simulation.world.random
+        learners, voters = sorted(core.config.learners), sorted(core.config.voters - {leader.id})
+        if not learners or not voters:
+            return
+        joining, leaving = random.choice(learners), random.choice(voters)
+        changes = (Change(ChangeKind.ADD_VOTER, joining), Change(ChangeKind.REMOVE, leaving))
+
+        def act() -> None:
+            try:
+                core.propose_change(ConfigChange(changes, context=encode_members([])))
+            except RaftError as error:
+                self._simulation.world.note(f"the change is refused: {error}")
+            else:
+                self._simulation.world.count("members swapped")
+
+        self._simulation.world.at(0.0, leader, "membership", lambda: leader.node.ingress.put_act(act))
+
     def _add(self, leader: Host) -> None:
         simulation = self._simulation
         if self._made >= HOSTS_MAX:
             return
-        self._made += 1
-        controller = Controller(f"node{self._made}", "127.0.0.1", 35000 + self._made, 8000 + self._made)
-        host = simulation.add_host(controller, join=True)
-        member = member_from(controller.name, controller.address, controller.port, controller.rest)
+        host, member = self._new()
         # The second of two voters must be able to vote before the first may stop: it is promoted when it is.
         voter = len(leader.node.driver.core.config.voters) > 1 and simulation.world.random.random() < 0.5
         host.start()
         self._at(leader, lambda: leader.node.add_member(member, voter=voter), lambda: None)
-        simulation.world.count("members added")
 
     def _promote(self, leader: Host) -> None:
         learners = [member.id for member in leader.node.members()[0] if member.learner]

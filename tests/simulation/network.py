@@ -42,8 +42,12 @@ class Network:
         """(from, to) → the time until which nothing arrives."""
         self._last: dict[tuple[int, int, str], float] = {}
 
-    def heal(self) -> None:
+    def heal(self, among: set[int] | None = None) -> None:
+        """All links, or those between some nodes: the others' are cut then, and stay so."""
         self.cut.clear()
+        if among is not None:
+            ids = set(self.hosts)
+            self.cut |= {(a, b) for a in ids for b in ids if not (a in among and b in among)}
         self.clogged.clear()
         self.loss = self.double = 0.0
 

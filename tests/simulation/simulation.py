@@ -24,6 +24,8 @@ from .world import Place, SimulationFailure, World
 
 STORM_S: Final = 20.0
 """Of virtual time with faults."""
+FAULT_S: Final = 7.0
+"""A fault lasts no longer."""
 HEAL_S: Final = 60.0
 """Within which the healed cluster must be live and equal."""
 FINAL_TRIES_MAX: Final = 3
@@ -185,6 +187,12 @@ class Simulation:
         self.faults = Faults(self)
         world.note(f"faults: {', '.join(self.faults.kinds)}")
         world.run_until(STORM_S)
+        self.faults.stop()
+        for client in self.clients:
+            client.stopped = True
+        if world.random.random() < 0.4:
+            world.run_until(world.now + FAULT_S)
+            self._live_majority()
         self._heal()
         self._converge()
         self._final_calls(keys)
@@ -204,13 +212,43 @@ class Simulation:
 
     def _heal(self) -> None:
         self.world.note("everything is healed")
-        self.faults.stop()
         self.network.heal()
-        for client in self.clients:
-            client.stopped = True
+        self.faults.undo(self.hosts)
 
-    def _active(self) -> list[Host]:
-        return [host for host in self.hosts if not host.gone]
+    def _live_majority(self) -> None:
+        """Only just enough is healed; the rest stays as it is, cut off: the majority must be live all the same.
+
+        Everything of the storm is over first, or a fault's end would change who is up.
+        """
+        members = max((host for host in self.hosts if host.up), key=lambda host: host.seen.commit, default=None)
+        if members is None or any(host.storage.catching_up for host in self._reachable()) or not self.members.settled():
+            return
+        config = members.node.driver.core.config
+        voters = sorted(config.voters)
+        if config.joint or config.learners:
+            return
+        chosen = set(self.world.random.sample(voters, len(voters) // 2 + 1))
+        hosts = [host for host in self.hosts if host.id in chosen]
+        self.world.note(f"a majority is healed: {', '.join(host.name for host in hosts)}")
+        self.world.count("majorities healed")
+        self.network.heal(chosen)
+        self.faults.undo(hosts)
+        self.world.run_until(self.world.now + HEAL_S, lambda: self._led_by_one_of(hosts))
+        if not self._led_by_one_of(hosts):
+            self.oracle.fail(f"a healed majority is not live after {HEAL_S:g} s")
+        client = self.clients[0]
+        for host in hosts:
+            client.only = host
+            self._final_call(client, b"key0", "put")
+        client.only = None
+
+    @staticmethod
+    def _led_by_one_of(hosts: list[Host]) -> bool:
+        leaders = [host for host in hosts if host.leads]
+        return bool(leaders) and all(
+            host.up and host.node.driver.core.leader == leaders[0].id and not host.node.not_ready_reason()
+            for host in hosts
+        )
 
     def _converged(self) -> bool:
         """One leader, whom all its members follow, with the same applied; nobody waits for anything."""
@@ -254,6 +292,7 @@ class Simulation:
         """A few times: a session may be pushed out by others, where few are kept."""
         before = self.history.done
         for _ in range(FINAL_TRIES_MAX):
+            self.world.run_until(self.world.now + HEAL_S, lambda: client.idle)
             client.do(key, verb)
             self.world.run_until(self.world.now + HEAL_S, lambda: client.idle)
             if self.history.done > before:

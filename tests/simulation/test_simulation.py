@@ -27,7 +27,7 @@ def test_seeds() -> None:
     assert total.seeds >= SEEDS_MIN
     assert total.operations > 50 * total.seeds, "clients get nothing done: nothing is tested"
     faults = {kind for kind in total.counts if kind.startswith("fault: ")}
-    assert len(faults) == 19, f"not every kind of fault was tried: {faults}"
+    assert len(faults) == 20, f"not every kind of fault was tried: {faults}"
 
 
 def test_a_seed_is_a_run_in_every_process() -> None:
