@@ -14,7 +14,7 @@ from typing import Final
 from .simulation import Result, run
 from .world import SimulationFailure
 
-AHEAD: Final = 4
+AHEAD: Final = 2
 """Seeds that wait for each process."""
 
 
