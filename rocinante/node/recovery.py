@@ -75,6 +75,8 @@ class Recovery:
         self._infos: dict[int, pb.NodeInfo] = {}
         self.active = active
         self._target = 0
+        self._adopted_term = 0
+        """The term whose vote was adopted and may not be durable yet, else 0."""
         self.withheld = 0
         if active:
             self._check()
@@ -107,6 +109,12 @@ class Recovery:
         """Now and then, and when the core moved on."""
         if self.active:
             self._check()
+        elif self._adopted_term:
+            # Only once the adopted vote is on the disk may a restart believe that this node remembers.
+            durable = self._core.durable
+            if durable.term > self._adopted_term or (durable.term == self._adopted_term and durable.vote):
+                self._adopted_term = 0
+                self._marker.clear()
 
     def _check(self) -> None:
         voters = self._core.config.voters
@@ -129,11 +137,13 @@ class Recovery:
             self._target = max(BOOTSTRAP_INDEX, committed, others[core.leader].last_index)
         if core.term >= max(info.term for info in others.values()) and core.log.applied >= self._target:
             core.adopt_vote()
+            self._adopted_term = core.term
             self._done(f"caught up to entry {core.log.applied} in term {core.term}")
 
     def _done(self, why: str) -> None:
         self.active = False
-        self._marker.clear()
+        if not self._adopted_term:
+            self._marker.clear()
         logger.info("this node started without data; it votes from now on: %s", why)
         self._on_done()
 
