@@ -1,9 +1,9 @@
 """Kill the leader, again and again, under writers: `python -m tests.chaos.kill_leader [--help]`.
 
-Three real nodes, writers of the Python client with its default retries, each writing keys of its own. Every few seconds
-the leader gets SIGKILL and is started again. At the end, on each node for itself: every acknowledged key is there with its
-value, written exactly once (version 1), nothing is there that was not asked for, and the state hashes are equal. The
-gap of a kill is the longest time without any acknowledged write from the kill until the next one.
+Three real nodes, writers of the Python client with its default retries, each writing keys of its own. Every few
+seconds the leader gets SIGKILL and is started again. At the end, on each node for itself: every acknowledged key is
+there with its value, written exactly once (version 1), nothing is there that was not asked for, and the state hashes
+are equal. The gap of a kill is the longest time without any acknowledged write from the kill until the next one.
 """
 
 from __future__ import annotations
@@ -153,9 +153,8 @@ def run(directory: Path, *, seconds: float, writers: int, every_s: float, say: A
                 cluster.wait_leader(timeout_s=30.0, other_than=leader)
                 cluster.restart(leader)
                 total = sum(len(item.acknowledged) for item in written)
-                say(
-                    f"{time.monotonic() - began:6.1f} s  kill {len(kills):3}  node{leader}  {total:8,} writes acknowledged"
-                )
+                now = time.monotonic() - began
+                say(f"{now:6.1f} s  kill {len(kills):3}  node{leader}  {total:8,} writes acknowledged")
             stop.wait(every_s)
         finally:
             stop.set()
