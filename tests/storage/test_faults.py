@@ -180,6 +180,7 @@ def test_a_damaged_directory_is_refused(whole: tuple[Path, Loaded], tmp_path: Pa
     assert "remove it from the cluster, empty the directory" in message
     assert "\n" not in message
     assert "b'" not in message
+    assert "b'" not in message
 
 
 @pytest.mark.parametrize("pattern", ["log/*.ldb", "log/*.log", "log/MANIFEST-*", "log/CURRENT", "mark"])
