@@ -24,11 +24,11 @@ from typing import Any, Final
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument, OutOfRange, Unavailable
+from rocinante.flow_json import record_to_json
 from rocinante.flows import BatchInfo, FlowError, iter_pairs, unpack_record, validate_batch
 from rocinante.pb.etcd import kv_pb2
 from rocinante.ports import Watch
 from rocinante.rest.context import RestContext
-from rocinante.rest.flow_json import record_to_json
 from rocinante.rest.http import Reply, Request, parse_integer
 from rocinante.rest.kv import kv_to_json
 from rocinante.rest.status import leader_to_json, status_to_json
@@ -91,10 +91,13 @@ class EventStream:
             self._watch = self._open(wanted.from_index)
         except OutOfRange as error:
             self._lost = error.message
-        except BaseException as error:
-            if self._bears_changes or not isinstance(error, Unavailable):
+        except Unavailable:
+            if self._bears_changes:  # role and status are streamed by a node that is not ready, too
                 self._give_back()
                 raise
+        except BaseException:
+            self._give_back()
+            raise
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
