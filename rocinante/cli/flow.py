@@ -101,7 +101,7 @@ def put(
 
 
 def _records(file: str | None, given: dict[str, Any], now_ms: int) -> Iterator[FlowRecord]:
-    from rocinante.client.flow_json import record_from_json
+    from rocinante.flow_json import record_from_json
 
     if file is None:
         if "source" not in given:

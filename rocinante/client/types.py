@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 from rocinante.errors import InvalidArgument
 from rocinante.flows.record import FlowRecord
-from rocinante.identity import format_id
 from rocinante.pb.etcd import kv_pb2
 from rocinante.pb.v1 import cluster_pb2
 
@@ -196,17 +194,6 @@ class Member:
         return cls(
             member.id, member.name, member.address, member.port, member.rest, bool(member.learner), bool(member.leader)
         )
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": format_id(self.id),
-            "name": self.name,
-            "address": self.address,
-            "port": self.port,
-            "rest": self.rest,
-            "learner": self.learner,
-            "leader": self.leader,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,6 @@ from rocinante.flows.errors import FlowError
 from rocinante.flows.key import KEY_V4_BYTES, FlowTuple, unpack_key
 from rocinante.flows.record import KNOWN_FLAGS, LAYOUT_FLAGS, Backend, FlowFlag, FlowRecord, TcpState
 
-DEADLINE_OFFSET: Final = 0
-UPDATED_OFFSET: Final = 8
 FLAGS_OFFSET: Final = 20
 STATE_OFFSET: Final = 22
 BACKEND_OFFSET: Final = 56

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument, NotFound
+from rocinante.flow_json import record_from_json, record_to_json
 from rocinante.flows import FlowError, FlowFilter, FlowRecord
 from rocinante.flows.batch import HEADER, MAGIC, VERSION, BatchKind, check_records, encode_batch, validate_batch
 from rocinante.flows.key import check_key
 from rocinante.flows.value import pack_value, unpack_record
 from rocinante.ports import ReadPoint
 from rocinante.rest.context import RestContext
-from rocinante.rest.flow_json import record_to_json, records_from_json
 from rocinante.rest.http import BYTES_TYPE, Reply, Request, decode_cursor, encode_cursor, json_reply
 from rocinante.state.command import Kind
 from rocinante.state.machine import FlowEntry
@@ -87,9 +87,21 @@ def put_flows(context: RestContext, request: Request) -> Reply:
         batch = request.body()
         _check_batch(batch)
     else:
-        batch = _encode(records_from_json(request.json()))
+        batch = _encode(_records(request.json()))
     outcome = context.propose(request, Kind.FLOW_PUT, origin + batch)
     return json_reply({"records": outcome.result, "index": outcome.index}, index=outcome.index)
+
+
+def _records(value: Any) -> list[FlowRecord]:
+    """The records of a request's JSON list. Raises InvalidArgument that names the element and the field."""
+    if not isinstance(value, list):
+        raise InvalidArgument("body", "must be a list of flows")
+    if not value:
+        raise InvalidArgument("body", "is an empty list")
+    if len(value) > limits.FLOW_BATCH_RECORDS_MAX:
+        raise InvalidArgument("body", f"has {len(value)} flows; at most {limits.FLOW_BATCH_RECORDS_MAX}")
+    now_ms = int(time.time() * 1000)
+    return [record_from_json(item, f"flows[{number}]", now_ms) for number, item in enumerate(value)]
 
 
 def delete_flow(context: RestContext, request: Request) -> Reply:

@@ -33,15 +33,16 @@ ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "ports": {"state"},
     "convert": {"flows"},
+    "flow_json": {"flows"},
     "services": {"ports", "state", "flows", "convert"},
-    "rest": {"ports", "state", "flows", "convert"},
+    "rest": {"ports", "state", "flows", "convert", "flow_json"},
     "node": {"peers", "services", "rest", "storage", "state", "flows", "raft", "config", "ports"},
-    "client": {"flows", "convert"},
+    "client": {"flows", "convert", "flow_json"},
     "federation": {"client", "flows", "convert"},
     "agents": {"client", "flows", "convert"},
     "bench": {"client"},
     "dev": {"config", "client", "agents"},
-    "cli": {"node", "config", "client", "agents", "federation", "bench", "dev", "flows", "convert"},
+    "cli": {"node", "config", "client", "agents", "federation", "bench", "dev", "flows", "convert", "flow_json"},
 }
 
 EXCEPTIONS: dict[tuple[str, str], str] = {

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rocinante.flow_json import COUNTERS, FLAG_NAMES
 from rocinante.flows import TcpState
-from rocinante.rest.flow_json import COUNTERS, FLAG_NAMES
 
 Schema = dict[str, Any]
 
@@ -173,6 +173,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "properties": {"address": ADDRESS, "port": PORT},
         "required": ["address"],
         "additionalProperties": False,
+        "description": "In what is written, the text ADDRESS:PORT ([ADDRESS]:PORT) will do as well",
     },
     "Peer": PEER,
     "Status": STATUS,
