@@ -155,7 +155,8 @@ class Progress:
         return True
 
     def back_off(self, rejected: int, hint: int) -> bool:
-        """The peer refused the append after `rejected`, and the logs may agree at `hint`. False: a stale answer."""
+        """The peer refused the append after `rejected`, and the logs may agree at `hint`. False: nothing to go
+        back to, or a stale answer."""
         if self.state is ProgressState.REPLICATE:
             if rejected <= self.match:
                 return False
@@ -163,7 +164,13 @@ class Progress:
         else:
             if rejected != self.next - 1:
                 return False
-            self.next = max(min(rejected, hint + 1), self.match + 1)
+            following = max(min(rejected, hint + 1), self.match + 1)
+            if following == self.next:
+                # It refuses what it acknowledged: it lost its log, and will say so. Asking again at once would be a
+                # storm; the next heartbeat's answer is early enough.
+                self.held = True
+                return False
+            self.next = following
             self.held = False
         self.sent_commit = min(self.sent_commit, self.next - 1)
         return True
