@@ -51,6 +51,7 @@ class Faults:
         chosen = random.sample(sorted(kinds), random.randint(1, len(kinds)))
         self.kinds = sorted(chosen)
         self._acts = [(kind, kinds[kind]) for kind in self.kinds]
+        self._weights = [random.choice((1, 1, 1, 5)) for _ in self.kinds]
         self._pause_s = random.choice((0.3, 1.0, 2.0, 4.0))
         self._stopped = False
         self._schedule()
@@ -74,7 +75,7 @@ class Faults:
     def _next(self) -> None:
         if self._stopped:
             return
-        kind, act = self._world.random.choice(self._acts)
+        kind, act = self._world.random.choices(self._acts, self._weights)[0]
         self._world.note(f"fault: {kind}")
         self._world.count(f"fault: {kind}")
         act()

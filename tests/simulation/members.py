@@ -35,13 +35,16 @@ class Members:
         return max(leaders, key=lambda host: host.node.driver.core.term, default=None)
 
     def change(self) -> None:
-        """One of the three, at random."""
+        """One that is possible, at random."""
         leader = self._leader()
         if leader is None or any(host.storage.catching_up for host in self._simulation.hosts if not host.gone):
             return  # one that does not vote yet is enough: two could cost the cluster its quorum
         self._changed = True
         random = self._simulation.world.random
-        act = random.choice((self._add, self._add, self._promote, self._remove, self._swap))
+        learners = bool(leader.node.driver.core.config.learners)
+        act = random.choice(
+            (self._promote, self._swap, self._remove) if learners else (self._add, self._add, self._remove)
+        )
         act(leader)
 
     def settled(self) -> bool:
@@ -97,7 +100,7 @@ class Members:
             return
         host, member = self._new()
         # The second of two voters must be able to vote before the first may stop: it is promoted when it is.
-        voter = len(leader.node.driver.core.config.voters) > 1 and simulation.world.random.random() < 0.5
+        voter = len(leader.node.driver.core.config.voters) > 1 and simulation.world.random.random() < 0.3
         host.start()
         self._at(leader, lambda: leader.node.add_member(member, voter=voter), lambda: None)
 

@@ -17,6 +17,8 @@ from zlib import crc32
 
 TRACE_LINES_MAX: Final = 400
 """Of the last events, for who has to understand a failure."""
+EVENTS_MAX: Final = 500_000
+"""Of one run, which has some 15,000: more is a storm, such as two nodes that answer each other without end."""
 EPOCH_NS: Final = 1_700_000_000_000_000_000
 """The virtual wall clock's beginning."""
 
@@ -104,6 +106,8 @@ class World:
     def run_now(self, place: Place | None, what: str, act: Callable[[], None]) -> None:
         """As an event of `place`, at this moment."""
         self.events += 1
+        if self.events > EVENTS_MAX:
+            raise SimulationFailure(f"a storm: more than {EVENTS_MAX} events")
         self.hash = crc32(b"%d %r %s" % (int(self.now * 1e6), place and place.name, what.encode()), self.hash)
         before, self.current = self.current, place
         try:
