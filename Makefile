@@ -26,7 +26,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante tests/tools tests/support
+	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture

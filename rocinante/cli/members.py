@@ -89,7 +89,14 @@ def add(
     endpoint: Annotated[str, typer.Argument(metavar="IP:PORT", help="Where the new node listens for gRPC.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its name (default: its address).")] = "",
     rest: Annotated[int, typer.Option("--rest", metavar="PORT", min=0, max=65535, help="Its REST port.")] = 0,
-    voter: Annotated[bool, typer.Option("--voter", help="Make it a voter at once, not a learner first.")] = False,
+    voter: Annotated[
+        bool,
+        typer.Option(
+            "--voter",
+            help="Make it a voter at once, not a learner first. Should the leader be lost before it has caught up, a"
+            " small cluster may not be able to elect another.",
+        ),
+    ] = False,
 ) -> None:
     """Add a node, as a learner: it gets everything, and counts for nothing until it is promoted."""
     host, port = _split(endpoint)

@@ -149,6 +149,10 @@ class Membership:
             raise FailedPrecondition(
                 f"{self.name_of(identifier)} is {lag} entries behind; promote it once it has caught up"
             )
+        info = self._transport.info(identifier)
+        if info is not None and info.recovering:
+            # It gives no vote yet (recovery.py): as a voter it would only make the quorum larger.
+            raise FailedPrecondition(f"{self.name_of(identifier)} is still catching up; promote it in a moment")
         return self._propose(core, ConfigChange((Change(ChangeKind.ADD_VOTER, identifier),)))
 
     @staticmethod
