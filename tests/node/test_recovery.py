@@ -23,7 +23,8 @@ def test_a_wiped_follower_catches_up_and_votes_again(cluster: Cluster) -> None:
     offset = log_size(cluster, wiped)
     cluster.start(wiped)
     cluster.wait_until(lambda: not alarms(cluster, wiped), "the alarm is over")
-    assert not (cluster.nodes[wiped].data / "CATCHING-UP").exists()
+    marker = cluster.nodes[wiped].data / "CATCHING-UP"
+    cluster.wait_until(lambda: not marker.exists(), "its adopted vote is on the disk")
     assert "it votes from now on: caught up to entry" in log_since(cluster, wiped, offset)
     cluster.wait_equal_digests()
     # It votes: with one of the others gone, nobody can be elected without it.

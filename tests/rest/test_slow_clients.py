@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,16 @@ PARTIAL = {
 def clean_up(rest: Rest) -> None:
     rest.server._server.next_channel_cleanup = 0
     rest.server._server.pull_trigger()
+
+
+def blocked_channel(rest: Rest) -> Any:
+    """The connection that has something to send and cannot; it is there soon after the first bytes are."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        for channel in list(rest.server._server.active_channels.values()):
+            if channel.total_outbufs_len:
+                return channel
+    raise AssertionError("no connection is blocked")
 
 
 @pytest.mark.parametrize("sent", PARTIAL.values(), ids=PARTIAL)
@@ -52,7 +64,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(rest: Rest, monkeypatch: pytest.
         connection.connect(("127.0.0.1", rest.server.port))
         connection.sendall(b"GET /v1/kv HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = len(connection.recv(100))
-        channel = next(c for c in rest.server._server.active_channels.values() if c.total_outbufs_len)
+        channel = blocked_channel(rest)
         monkeypatch.setattr(limits, "REST_STALL_TIMEOUT_S", 0)
         while channel.connected:
             clean_up(rest)
