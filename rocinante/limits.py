@@ -276,6 +276,9 @@ KEEP_REVISIONS: Final = 100_000
 KEEP_REVISIONS_SLACK: Final = 0.25
 """History is compacted when it is longer than `keepRevisions` by this share: not all the time."""
 
+REMOVED_LINGER_S: Final = 2.0
+"""How long a node that was removed still answers its peers, so that they hear of the removal."""
+
 # --- node: stop
 DRAIN_TIMEOUT_S: Final = 5.0
 GRPC_STOP_GRACE_S: Final = 1.0

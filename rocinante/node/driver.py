@@ -148,6 +148,11 @@ class Driver:
         core.forget_leader()
         self._loop.call_later(random.uniform(0, limits.GONE_CAMPAIGN_MS_MAX / 1000), self._campaign_if_leaderless)
 
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Run something on this thread after a while, unless the driver has stopped by then. (On this thread.)"""
+        if self._loop is not None:
+            self._loop.call_later(delay_s, lambda: act() if self._running else None)
+
     def _campaign_if_leaderless(self) -> None:
         if self._running and self.core.role is Role.FOLLOWER and self.core.leader == NONE:
             self.core.campaign()

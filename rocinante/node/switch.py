@@ -83,11 +83,16 @@ class Switch:
             self.server.set_serving(False, reason)
 
     def remove(self) -> None:
-        """The cluster goes on without this node, for good. (On the driver's thread.)"""
+        """The cluster goes on without this node, for good. (On the driver's thread.)
+
+        Not at once: that its removal is committed may be on its way to the others, from this very node. Without it
+        they would still count it in; until they know, they may need its vote.
+        """
         if not self.removed:
             self.removed = True
             logger.warning("this node was removed from the cluster; it takes no more part")
-            self._leave("the node was removed from the cluster")
+            reason = "the node was removed from the cluster"
+            self._node.driver.later(limits.REMOVED_LINGER_S, lambda: self._leave(reason))
 
     # --- leadership
 
