@@ -118,8 +118,8 @@ class Daemon:
         except StorageError as error:
             print(f"rocinante: {error}", file=sys.stderr)
             return EXIT_STORAGE
-        # What was loaded stays; the garbage collector need not look at it again and again: with a million keys a full
-        # collection takes about a second.
+        # What was loaded stays; the garbage collector need not look at it again and again: with 300,000 keys a
+        # full collection took half a second on a busy machine.
         gc.collect()
         gc.freeze()
         return self._serve(opened)
