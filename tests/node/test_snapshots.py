@@ -163,7 +163,7 @@ def test_deleted_keys_leave_the_disk(tmp_path: Path) -> None:
             revision = client.kv.delete("big/", prefix=True).revision
             client.kv.compact(revision)
         put_entries(cluster, 3 * ENTRIES, prefix="small2")
-        cluster.wait_until(lambda: data_bytes(cluster, 1) < large - 15_000_000, "the room is given back")
+        cluster.wait_until(lambda: data_bytes(cluster, 1) < large - 15_000_000, "the room is given back", 60.0)
         digest = cluster.wait_equal_digests()
         cluster.kill(1)
         cluster.start()
