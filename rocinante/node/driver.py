@@ -179,9 +179,9 @@ class Driver:
                 raise
 
     def _on_timer(self) -> None:
+        self._turn()  # first: it moves `_next_tick`, or the timer would run out once more at once
         if self._running and self._loop is not None:
             self._timer = self._loop.call_later(max(0.0, self._next_tick - self._clock()), self._on_timer)
-            self._turn()
 
     def _turn(self) -> None:
         if not self._running:

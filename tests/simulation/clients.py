@@ -99,6 +99,11 @@ class Client:
         self.idle = False
         self._ask(lambda host: host.node.propose(Kind.SESSION_OPEN, b"", session=SessionRef(session, 0)), opened)
 
+    def stop(self) -> None:
+        """No more calls of its own; those that it is told to do, it does without a pause."""
+        self.stopped = True
+        self._pause = 0.001
+
     # --- one call
 
     def do(self, key: bytes, verb: str) -> None:

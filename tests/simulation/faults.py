@@ -7,12 +7,14 @@ majority lost) is not done.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rocinante.errors import DataDirectoryError, RocinanteError
 from rocinante.node.driver import Driver
 
 from .world import World
+
+LONG_STORM_S: Final = 12.0
 
 if TYPE_CHECKING:
     from .host import Host
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class Faults:
     """See the module. `stop` undoes everything."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, storm_s: float) -> None:
         self._simulation = simulation
         self._world: World = simulation.world
         random = self._world.random
@@ -52,7 +54,12 @@ class Faults:
         self.kinds = sorted(chosen)
         self._acts = [(kind, kinds[kind]) for kind in self.kinds]
         self._weights = [random.choice((1, 1, 1, 5)) for _ in self.kinds]
-        self._pause_s = random.choice((0.3, 1.0, 2.0, 4.0))
+        short = storm_s < LONG_STORM_S
+        self._pause_s = random.choice((0.1, 0.3, 1.0) if short else (1.0, 2.0, 4.0))
+        self._lasts = random.choice((0.1, 0.3, 1.0) if short else (0.3, 1.0))
+        """What a fault's time is multiplied by."""
+        self.under_way = 0
+        """Faults whose end is still to come."""
         self._stopped = False
         self._schedule()
 
@@ -67,7 +74,7 @@ class Faults:
             host.storage.full = host.storage.files.fail_next = False
             if host.paused:
                 self._world.resume(host)
-            self._world.at(1.0, None, "start", self._starter(host))
+            self._world.at(self._world.random.uniform(0.0, 0.5), None, "start", self._starter(host))
 
     def _schedule(self) -> None:
         self._world.at(self._world.random.expovariate(1 / self._pause_s), None, "fault", self._next)
@@ -91,7 +98,14 @@ class Faults:
         return self._world.random.choice(hosts)
 
     def _after(self, low: float, high: float, act: Callable[[], None]) -> None:
-        self._world.at(self._world.random.uniform(low, high), None, "fault ends", act)
+        """The fault's end."""
+        self.under_way += 1
+
+        def end() -> None:
+            self.under_way -= 1
+            act()
+
+        self._world.at(self._world.random.uniform(low, high) * self._lasts, None, "fault ends", end)
 
     # --- processes
 
@@ -224,7 +238,7 @@ class Faults:
 
     def _clog(self) -> None:
         ids, random, network = self._ids(), self._world.random, self._simulation.network
-        until = self._world.now + random.uniform(0.1, 4.0)
+        until = self._world.now + random.uniform(0.1, 4.0) * self._lasts
         for _ in range(random.randint(1, 3)):
             network.clogged[random.choice(ids), random.choice(ids)] = until
 

@@ -86,7 +86,7 @@ class SimApply(Apply):
 
     def submit(self, item: Committed) -> None:
         host: Host = current_host()
-        if host.world.random.random() < host.weather.apply_aside:
+        if host.world.chance() < host.weather.apply_aside:
             self.put(item)
         else:
             super().submit(item)
@@ -172,7 +172,7 @@ class Host:
         self.paused = False
         self.rate = world.random.choice((1.0, 1.0, 1.0, 0.97, 1.03))
         self.offset = world.random.uniform(0, 1000)
-        self.stash: list[tuple[str, Callable[[], None]]] = []
+        self.stash: list[tuple[str, Callable[[], object]]] = []
         self.storage = Storage(world)
         self.up = False
         self.slow = 1.0
@@ -186,10 +186,11 @@ class Host:
         network.hosts[self.id] = oracle.hosts[self.id] = self
 
     def disk_delay(self) -> float:
-        return self.world.random.uniform(self.weather.disk_min, self.weather.disk_max) * self.slow
+        weather = self.weather
+        return (weather.disk_min + (weather.disk_max - weather.disk_min) * self.world.chance()) * self.slow
 
     def apply_delay(self) -> float:
-        return self.world.random.uniform(0.0, self.weather.apply_max)
+        return self.weather.apply_max * self.world.chance()
 
     @property
     def leads(self) -> bool:

@@ -52,21 +52,23 @@ class Network:
         self.loss = self.double = 0.0
 
     def delay(self, link: tuple[int, int]) -> float:
-        wait = self.world.random.uniform(self.delay_min, self.delay_max)
-        return wait + max(0.0, self.clogged.get(link, 0.0) - self.world.now)
+        wait = self.delay_min + (self.delay_max - self.delay_min) * self.world.chance()
+        if link in self.clogged:
+            wait += max(0.0, self.clogged[link] - self.world.now)
+        return wait
 
     def send(self, source: Host, to: int, kind: str, frame: pb.PeerMessage) -> bool:
         """False: the sender knows that it does not go."""
-        world, random = self.world, self.world.random
+        world, chance = self.world, self.world.chance
         target = self.hosts.get(to)
         if target is None or not target.up:
-            return random.random() < 0.2  # the connection's end is not always known yet
+            return chance() < 0.2  # the connection's end is not always known yet
         link = (source.id, to)
-        if link in self.cut or (self.loss and random.random() < self.loss):
+        if link in self.cut or (self.loss and chance() < self.loss):
             world.count("messages lost")
             return True
         copies = 1
-        if self.double and frame.WhichOneof("message") == "raft" and random.random() < self.double:
+        if self.double and frame.WhichOneof("message") == "raft" and chance() < self.double:
             copies = 2
             world.count("messages doubled")
         for _ in range(copies):

@@ -22,8 +22,10 @@ from .network import Network
 from .oracle import Oracle
 from .world import Place, SimulationFailure, World
 
-STORM_S: Final = 20.0
-"""Of virtual time with faults."""
+STORMS_S: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0)
+"""How long faults go on (virtual seconds): mostly short and dense, since a seed finds more at its beginning."""
+CALM_S_MAX: Final = 2.0
+"""Before the first fault."""
 FAULT_S: Final = 7.0
 """A fault lasts no longer."""
 HEAL_S: Final = 60.0
@@ -183,15 +185,16 @@ class Simulation:
         self.clients = [
             Client(world, number, self._reachable, self.history, keys) for number in range(world.random.randint(1, 5))
         ]
-        world.run_until(2.0)
-        self.faults = Faults(self)
-        world.note(f"faults: {', '.join(self.faults.kinds)}")
-        world.run_until(STORM_S)
+        world.run_until(world.random.uniform(0.0, CALM_S_MAX))
+        storm_s = world.random.choice(STORMS_S)
+        self.faults = Faults(self, storm_s)
+        world.note(f"faults for {storm_s:g} s: {', '.join(self.faults.kinds)}")
+        world.run_until(world.now + storm_s)
         self.faults.stop()
         for client in self.clients:
-            client.stopped = True
+            client.stop()
         if world.random.random() < 0.4:
-            world.run_until(world.now + FAULT_S)
+            world.run_until(world.now + FAULT_S, lambda: not self.faults.under_way)
             self._live_majority()
         self._heal()
         self._converge()

@@ -8,17 +8,20 @@ what belongs to one that is paused happens when it goes on.
 
 from __future__ import annotations
 
-import heapq
 import random as real_random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any, Final, Protocol
 from zlib import crc32
 
 TRACE_LINES_MAX: Final = 400
 """Of the last events, for who has to understand a failure."""
 EVENTS_MAX: Final = 500_000
-"""Of one run, which has some 15,000: more is a storm, such as two nodes that answer each other without end."""
+"""Of one run, which has some thousands: more is a storm, such as two nodes that answer each other without end."""
+LOOK_S: Final = 0.05
+"""How often `run_until` asks whether what it waits for has come (virtual seconds)."""
 EPOCH_NS: Final = 1_700_000_000_000_000_000
 """The virtual wall clock's beginning."""
 
@@ -32,7 +35,7 @@ class Place(Protocol):
     paused: bool
     rate: float
     offset: float
-    stash: list[tuple[str, Callable[[], None]]]
+    stash: list[tuple[str, Callable[[], object]]]
 
 
 class SimulationFailure(AssertionError):
@@ -42,13 +45,14 @@ class SimulationFailure(AssertionError):
 class Handle:
     """Of one event; the asyncio.TimerHandle of the simulated loop."""
 
-    __slots__ = ("cancelled_",)
+    __slots__ = ("_cancelled", "_number")
 
-    def __init__(self) -> None:
-        self.cancelled_ = False
+    def __init__(self, cancelled: set[int], number: int) -> None:
+        self._cancelled = cancelled
+        self._number = number
 
     def cancel(self) -> None:
-        self.cancelled_ = True
+        self._cancelled.add(self._number)
 
 
 class World:
@@ -56,6 +60,7 @@ class World:
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.random = real_random.Random(seed)
+        self.chance = self.random.random
         self.now = 0.0
         """Seconds."""
         self.current: Place | None = None
@@ -64,19 +69,22 @@ class World:
         """Of all that happened, in order."""
         self.verbose = verbose
         self.trace: deque[str] = deque(maxlen=TRACE_LINES_MAX)
-        self.after_event: Callable[[Place], None] = lambda _place: None
+        self.after_event: Callable[[Any], None] = lambda _place: None
         self.counts: dict[str, int] = {}
         """What happened how often, by kind: which faults a run had."""
-        self._queue: list[tuple[float, int, Place | None, int, str, Callable[[], None], Handle]] = []
+        self._queue: list[tuple[float, int, Place | None, int, str, Callable[[], object]]] = []
+        self._cancelled: set[int] = set()
         self._number = 0
 
-    def at(self, delay: float, place: Place | None, what: str, act: Callable[[], None]) -> Handle:
+    def at(self, delay: float, place: Place | None, what: str, act: Callable[[], object]) -> None:
         """`act` happens after `delay` seconds of true time, unless `place` crashes before."""
-        handle = Handle()
-        self._number += 1
-        life = place.life if place is not None else 0
-        heapq.heappush(self._queue, (self.now + max(0.0, delay), self._number, place, life, what, act, handle))
-        return handle
+        self._number = number = self._number + 1
+        when = self.now + delay if delay > 0.0 else self.now
+        heappush(self._queue, (when, number, place, place.life if place is not None else 0, what, act))
+
+    def handle(self) -> Handle:
+        """Of the event that was put last."""
+        return Handle(self._cancelled, self._number)
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -89,26 +97,36 @@ class World:
         if self.verbose:
             print(line)
 
-    def run_until(self, time: float, stop: Callable[[], bool] = lambda: False) -> None:
-        """Let happen what is due until `time` (seconds), or until `stop()`."""
-        queue = self._queue
-        while queue and queue[0][0] <= time and not stop():
-            self.now, _, place, life, what, act, handle = heapq.heappop(queue)
-            if handle.cancelled_ or (place is not None and place.life != life):
-                continue
-            if place is not None and place.paused:
-                place.stash.append((what, act))
-                continue
-            self.run_now(place, what, act)
-        if not stop():
-            self.now = max(self.now, time)
+    def run_until(self, time: float, stop: Callable[[], bool] | None = None) -> None:
+        """Let happen what is due until `time` (seconds), or until `stop()`, which is looked at every `LOOK_S`."""
+        if stop is None:
+            self._run_to(time)
+            return
+        while not stop() and self.now < time:
+            self._run_to(min(time, self.now + LOOK_S))
 
-    def run_now(self, place: Place | None, what: str, act: Callable[[], None]) -> None:
-        """As an event of `place`, at this moment."""
+    def _run_to(self, time: float) -> None:
+        queue, cancelled = self._queue, self._cancelled
+        while queue and queue[0][0] <= time:
+            self.now, number, place, life, what, act = heappop(queue)
+            if number in cancelled:
+                cancelled.remove(number)
+                continue
+            if place is None:
+                self._happen(None, number, act)
+            elif place.life == life:
+                if place.paused:
+                    place.stash.append((what, act))
+                else:
+                    self._happen(place, number, act)
+        self.now = max(self.now, time)
+
+    def _happen(self, place: Place | None, number: int, act: Callable[[], object]) -> None:
         self.events += 1
         if self.events > EVENTS_MAX:
             raise SimulationFailure(f"a storm: more than {EVENTS_MAX} events")
-        self.hash = crc32(b"%d %r %s" % (int(self.now * 1e6), place and place.name, what.encode()), self.hash)
+        # Numbers only, so that every process comes to the same; an event's number stands for what put it there.
+        self.hash = hash((self.hash, self.now, number))
         before, self.current = self.current, place
         try:
             act()
@@ -116,6 +134,11 @@ class World:
                 self.after_event(place)
         finally:
             self.current = before
+
+    def run_now(self, place: Place | None, what: str, act: Callable[[], object]) -> None:
+        """As an event of `place`, at this moment."""
+        self._number += 1
+        self._happen(place, self._number, act)
 
     def resume(self, place: Place) -> None:
         """The paused host goes on: what waited for it happens now, in order."""
@@ -172,19 +195,20 @@ class VirtualLoop:
         self._place = place
 
     def call_soon(self, callback: Callable[..., object], *arguments: Any) -> Handle:
-        return self._world.at(0.0, self._place, "turn", lambda: _call(callback, arguments))
+        self._world.at(0.0, self._place, "turn", _bound(callback, arguments))
+        return self._world.handle()
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: Any) -> Handle:
-        return self._world.at(
-            self._world.random.random() * 0.0005, self._place, "turn", lambda: _call(callback, arguments)
-        )
+        self._world.at(self._world.chance() * 0.0005, self._place, "turn", _bound(callback, arguments))
+        return self._world.handle()
 
     def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> Handle:
-        return self._world.at(delay / self._place.rate, self._place, "timer", lambda: _call(callback, arguments))
+        self._world.at(delay / self._place.rate, self._place, "timer", _bound(callback, arguments))
+        return self._world.handle()
 
 
-def _call(callback: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    callback(*arguments)
+def _bound(callback: Callable[..., object], arguments: tuple[Any, ...]) -> Callable[[], object]:
+    return partial(callback, *arguments) if arguments else callback
 
 
 class _Active:
