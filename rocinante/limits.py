@@ -58,6 +58,8 @@ PEER_KEEPALIVE_MS: Final = 5_000
 PEER_KEEPALIVE_TIMEOUT_MS: Final = 5_000
 PEER_FRESH_MS: Final = 3_000
 """A peer that was not heard for longer counts as cut off on status pages."""
+PEER_GUESTS_MAX: Final = 16
+"""Peers that are in no configuration known here, of which an address is remembered."""
 PEER_INFO_MS: Final = 1_000
 """How often a node tells the others its role and progress."""
 SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
@@ -111,6 +113,8 @@ LOG_TRIM_ENTRIES: Final = 512
 LOG_RECLAIM_BYTES: Final = 64 * MIB
 """Growth of LevelDB's files after which it is asked to give back the room of deleted entries."""
 LOG_PROGRESS_ENTRIES: Final = 2048
+LOG_CHECK_READ_BYTES: Final = 1 * MIB
+"""At a start every file of the log is read once in pieces of this size, before LevelDB maps it."""
 """How often a load reports its progress."""
 SNAPSHOT_HEADER_BYTES_MAX: Final = 1 * MIB
 SNAPSHOT_READ_BYTES: Final = 1 * MIB

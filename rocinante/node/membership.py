@@ -51,6 +51,8 @@ class Membership:
         self._members = dict(members)
         """All that were ever described: the YAML's, the snapshot's, the changes'."""
         self._config = config
+        self._guests: set[int] = set()
+        """Peers outside the configuration whom this node answers all the same (guests.py)."""
         self.published: tuple[tuple[Member, ...], bool] = ((), False)
         self._publish()
 
@@ -86,10 +88,24 @@ class Membership:
     def _use(self, config: Config) -> None:
         self._config = config
         self._publish()
+        self._guests -= config.members
         for identifier in self._transport.peers():
-            if identifier not in config.members:
+            if identifier not in config.members and identifier not in self._guests:
                 self._transport.remove(identifier)
         self.connect()
+
+    def meet(self, guest: Member) -> None:
+        """Answer one who is ahead of this node, and perhaps leads it, though no configuration known here has it."""
+        if guest.id not in self._guests and guest.id not in self._transport.peers():
+            self._guests.add(guest.id)
+            self._transport.add(guest)
+            logger.info("%s (%s) is not known as a member here, but is ahead: answering it", guest.name, guest.endpoint)
+
+    def part(self, identifier: int) -> None:
+        """It turned out to be no member."""
+        if identifier in self._guests:
+            self._guests.discard(identifier)
+            self._transport.remove(identifier)
 
     def changed(self, entry: Entry, config: Config) -> dict[int, Member]:
         """A CONFIG entry is committed; who is described now, for snapshots."""

@@ -26,7 +26,7 @@ from rocinante.node.housekeeping import Housekeeping
 from rocinante.node.logview import describe
 from rocinante.node.membership import Membership
 from rocinante.node.metrics import node_metrics
-from rocinante.node.opening import Opened, core_options, make_core
+from rocinante.node.opening import Opened, core_options, make_core, own_member
 from rocinante.node.pending import Pending
 from rocinante.node.proposing import Proposer
 from rocinante.node.reading import Reader
@@ -85,7 +85,7 @@ class Node:
         self.ingress = Ingress(proposals_max=config.limits.ingress_proposals, bytes_max=config.limits.ingress_bytes)
         self.transport = Transport(
             cluster_id=config.cluster_id,
-            node_id=self.id,
+            own=own_member(self.controller),
             on_change=lambda: self.ingress.put_act(self._tell_peers),
             on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
             on_stranger=lambda index: self.membership.stranger_at(index, self.driver.core.log.commit),

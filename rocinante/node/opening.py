@@ -50,7 +50,12 @@ class Opened:
 
 
 def described_members(config: ClusterConfig) -> dict[int, Member]:
-    return {item.id: Member(item.id, item.name, item.address, item.port, item.rest) for item in config.controllers}
+    return {item.id: own_member(item) for item in config.controllers}
+
+
+def own_member(controller: Controller) -> Member:
+    """As others know the node that this controller is."""
+    return Member(controller.id, controller.name, controller.address, controller.port, controller.rest)
 
 
 def core_options(config: ClusterConfig) -> RaftOptions:

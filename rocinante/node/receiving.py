@@ -11,6 +11,7 @@ from typing import Final
 
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
+from rocinante.node.guests import Guests
 from rocinante.node.membership import Membership
 from rocinante.node.requests import Ingress
 from rocinante.pb.v1 import peer_pb2 as pb
@@ -46,6 +47,7 @@ class Receiver:
         self._membership = membership
         self._snapshots = snapshots
         self._applied = applied
+        self._guests = Guests()
         self._lock = Lock()
         self._receiving = False
 
@@ -61,16 +63,24 @@ class Receiver:
             return f"protocol_version: {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is"
         if hello.sender == self._node_id:
             return "sender: is this node's own id"
+        if not self._membership.is_known(hello.sender):
+            self._guests.greet(hello)
         return ""
 
     def stranger_at(self, sender: int) -> int:
-        # 1, the index of the beginning, where nothing was applied yet.
-        return 0 if self._membership.is_known(sender) else max(1, self._applied())
+        if self._membership.is_known(sender) or not self._guests.is_stranger(sender, self._applied()):
+            return 0
+        self._membership.part(sender)
+        return max(1, self._applied())  # 1, the index of the beginning, where nothing was applied yet
 
     def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
         self._transport.heard(sender)
         if not messages:
             return
+        if not self._membership.is_known(sender):
+            self._guests.heard(sender, messages)
+            if guest := self._guests.ahead(sender, self._applied()):
+                self._membership.meet(guest)
         core: list[Message] = []
         frames: list[tuple[int, pb.PeerMessage]] = []
         for frame in messages:

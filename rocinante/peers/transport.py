@@ -49,13 +49,14 @@ class Transport:
         self,
         *,
         cluster_id: int,
-        node_id: int,
+        own: Member,
         on_change: Callable[[], None],
         on_gone: Callable[[int], None],
         on_stranger: Callable[[int], None],
     ) -> None:
         self._cluster_id = cluster_id
-        self._node_id = node_id
+        self._own = own
+        self._node_id = own.id
         self._on_change = on_change
         self._on_gone = on_gone
         self._on_stranger = on_stranger
@@ -100,6 +101,9 @@ class Transport:
             to=to,
             protocol_version=PROTOCOL_VERSION,
             channel=channel,
+            address=self._own.address,
+            port=self._own.port,
+            name=self._own.name,
         )
 
     @staticmethod

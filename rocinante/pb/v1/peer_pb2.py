@@ -24,43 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x17rocinante/v1/peer.proto\x12\x0crocinante.v1\"b\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x18\n\x10protocol_version\x18\x04 \x01(\r\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\"H\n\rLogEntryFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"s\n\x0b\x43onfigFrame\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"\xff\x01\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\n\n\x02to\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x10\n\x08log_term\x18\x06 \x01(\x04\x12,\n\x07\x65ntries\x18\x07 \x03(\x0b\x32\x1b.rocinante.v1.LogEntryFrame\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x12\n\nhint_index\x18\n \x01(\x04\x12\x11\n\thint_term\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x04\x12\r\n\x05\x66orce\x18\r \x01(\x08\"+\n\x07\x46orward\x12\x10\n\x08\x63ommands\x18\x01 \x03(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\"C\n\x0e\x46orwardDropped\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\texhausted\x18\x03 \x01(\x08\"\x1e\n\x0bReadRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"?\n\x0cReadResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\t\"\x9a\x01\n\x08NodeInfo\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x18\n\x10protocol_version\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x12\n\nrecovering\x18\x08 \x01(\x08\"\x1d\n\x0fTransferRequest\x12\n\n\x02to\x18\x01 \x01(\x04\"\xd9\x02\n\x0bPeerMessage\x12)\n\x04raft\x18\x01 \x01(\x0b\x32\x19.rocinante.v1.RaftMessageH\x00\x12(\n\x07\x66orward\x18\x02 \x01(\x0b\x32\x15.rocinante.v1.ForwardH\x00\x12/\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x1c.rocinante.v1.ForwardDroppedH\x00\x12)\n\x04read\x18\x04 \x01(\x0b\x32\x19.rocinante.v1.ReadRequestH\x00\x12\x33\n\rread_response\x18\x05 \x01(\x0b\x32\x1a.rocinante.v1.ReadResponseH\x00\x12&\n\x04info\x18\x06 \x01(\x0b\x32\x16.rocinante.v1.NodeInfoH\x00\x12\x31\n\x08transfer\x18\x07 \x01(\x0b\x32\x1d.rocinante.v1.TransferRequestH\x00\x42\t\n\x07message\"\\\n\tPeerBatch\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Hello\x12+\n\x08messages\x18\x02 \x03(\x0b\x32\x19.rocinante.v1.PeerMessage\"\x1d\n\x0bPeerGoodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xd2\x01\n\rSnapshotChunk\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Hello\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x12\n\nindex_term\x18\x04 \x01(\x04\x12)\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x19.rocinante.v1.ConfigFrame\x12\x13\n\x0btotal_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x0c\x12\x0e\n\x06offset\x18\x08 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\"5\n\x11SnapshotInstalled\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\x9b\x01\n\x04Peer\x12@\n\x08\x45xchange\x12\x17.rocinante.v1.PeerBatch\x1a\x19.rocinante.v1.PeerGoodbye(\x01\x12Q\n\x0fInstallSnapshot\x12\x1b.rocinante.v1.SnapshotChunk\x1a\x1f.rocinante.v1.SnapshotInstalled(\x01\x62\x06proto3')
+DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x17rocinante/v1/peer.proto\x12\x0crocinante.v1\"\x8f\x01\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x18\n\x10protocol_version\x18\x04 \x01(\r\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0c\n\x04port\x18\x07 \x01(\r\x12\x0c\n\x04name\x18\x08 \x01(\t\"H\n\rLogEntryFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"s\n\x0b\x43onfigFrame\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"\xff\x01\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\n\n\x02to\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x10\n\x08log_term\x18\x06 \x01(\x04\x12,\n\x07\x65ntries\x18\x07 \x03(\x0b\x32\x1b.rocinante.v1.LogEntryFrame\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x12\n\nhint_index\x18\n \x01(\x04\x12\x11\n\thint_term\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x04\x12\r\n\x05\x66orce\x18\r \x01(\x08\"+\n\x07\x46orward\x12\x10\n\x08\x63ommands\x18\x01 \x03(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\"C\n\x0e\x46orwardDropped\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\texhausted\x18\x03 \x01(\x08\"\x1e\n\x0bReadRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"?\n\x0cReadResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\t\"\x9a\x01\n\x08NodeInfo\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x18\n\x10protocol_version\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x12\n\nrecovering\x18\x08 \x01(\x08\"\x1d\n\x0fTransferRequest\x12\n\n\x02to\x18\x01 \x01(\x04\"\xd9\x02\n\x0bPeerMessage\x12)\n\x04raft\x18\x01 \x01(\x0b\x32\x19.rocinante.v1.RaftMessageH\x00\x12(\n\x07\x66orward\x18\x02 \x01(\x0b\x32\x15.rocinante.v1.ForwardH\x00\x12/\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x1c.rocinante.v1.ForwardDroppedH\x00\x12)\n\x04read\x18\x04 \x01(\x0b\x32\x19.rocinante.v1.ReadRequestH\x00\x12\x33\n\rread_response\x18\x05 \x01(\x0b\x32\x1a.rocinante.v1.ReadResponseH\x00\x12&\n\x04info\x18\x06 \x01(\x0b\x32\x16.rocinante.v1.NodeInfoH\x00\x12\x31\n\x08transfer\x18\x07 \x01(\x0b\x32\x1d.rocinante.v1.TransferRequestH\x00\x42\t\n\x07message\"\\\n\tPeerBatch\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Hello\x12+\n\x08messages\x18\x02 \x03(\x0b\x32\x19.rocinante.v1.PeerMessage\"\x1d\n\x0bPeerGoodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xd2\x01\n\rSnapshotChunk\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Hello\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x12\n\nindex_term\x18\x04 \x01(\x04\x12)\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x19.rocinante.v1.ConfigFrame\x12\x13\n\x0btotal_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x0c\x12\x0e\n\x06offset\x18\x08 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\"5\n\x11SnapshotInstalled\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\x9b\x01\n\x04Peer\x12@\n\x08\x45xchange\x12\x17.rocinante.v1.PeerBatch\x1a\x19.rocinante.v1.PeerGoodbye(\x01\x12Q\n\x0fInstallSnapshot\x12\x1b.rocinante.v1.SnapshotChunk\x1a\x1f.rocinante.v1.SnapshotInstalled(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rocinante.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HELLO']._serialized_start=41
-  _globals['_HELLO']._serialized_end=139
-  _globals['_LOGENTRYFRAME']._serialized_start=141
-  _globals['_LOGENTRYFRAME']._serialized_end=213
-  _globals['_CONFIGFRAME']._serialized_start=215
-  _globals['_CONFIGFRAME']._serialized_end=330
-  _globals['_RAFTMESSAGE']._serialized_start=333
-  _globals['_RAFTMESSAGE']._serialized_end=588
-  _globals['_FORWARD']._serialized_start=590
-  _globals['_FORWARD']._serialized_end=633
-  _globals['_FORWARDDROPPED']._serialized_start=635
-  _globals['_FORWARDDROPPED']._serialized_end=702
-  _globals['_READREQUEST']._serialized_start=704
-  _globals['_READREQUEST']._serialized_end=734
-  _globals['_READRESPONSE']._serialized_start=736
-  _globals['_READRESPONSE']._serialized_end=799
-  _globals['_NODEINFO']._serialized_start=802
-  _globals['_NODEINFO']._serialized_end=956
-  _globals['_TRANSFERREQUEST']._serialized_start=958
-  _globals['_TRANSFERREQUEST']._serialized_end=987
-  _globals['_PEERMESSAGE']._serialized_start=990
-  _globals['_PEERMESSAGE']._serialized_end=1335
-  _globals['_PEERBATCH']._serialized_start=1337
-  _globals['_PEERBATCH']._serialized_end=1429
-  _globals['_PEERGOODBYE']._serialized_start=1431
-  _globals['_PEERGOODBYE']._serialized_end=1460
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1463
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1673
-  _globals['_SNAPSHOTINSTALLED']._serialized_start=1675
-  _globals['_SNAPSHOTINSTALLED']._serialized_end=1728
-  _globals['_PEER']._serialized_start=1731
-  _globals['_PEER']._serialized_end=1886
+  _globals['_HELLO']._serialized_start=42
+  _globals['_HELLO']._serialized_end=185
+  _globals['_LOGENTRYFRAME']._serialized_start=187
+  _globals['_LOGENTRYFRAME']._serialized_end=259
+  _globals['_CONFIGFRAME']._serialized_start=261
+  _globals['_CONFIGFRAME']._serialized_end=376
+  _globals['_RAFTMESSAGE']._serialized_start=379
+  _globals['_RAFTMESSAGE']._serialized_end=634
+  _globals['_FORWARD']._serialized_start=636
+  _globals['_FORWARD']._serialized_end=679
+  _globals['_FORWARDDROPPED']._serialized_start=681
+  _globals['_FORWARDDROPPED']._serialized_end=748
+  _globals['_READREQUEST']._serialized_start=750
+  _globals['_READREQUEST']._serialized_end=780
+  _globals['_READRESPONSE']._serialized_start=782
+  _globals['_READRESPONSE']._serialized_end=845
+  _globals['_NODEINFO']._serialized_start=848
+  _globals['_NODEINFO']._serialized_end=1002
+  _globals['_TRANSFERREQUEST']._serialized_start=1004
+  _globals['_TRANSFERREQUEST']._serialized_end=1033
+  _globals['_PEERMESSAGE']._serialized_start=1036
+  _globals['_PEERMESSAGE']._serialized_end=1381
+  _globals['_PEERBATCH']._serialized_start=1383
+  _globals['_PEERBATCH']._serialized_end=1475
+  _globals['_PEERGOODBYE']._serialized_start=1477
+  _globals['_PEERGOODBYE']._serialized_end=1506
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1509
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1719
+  _globals['_SNAPSHOTINSTALLED']._serialized_start=1721
+  _globals['_SNAPSHOTINSTALLED']._serialized_end=1774
+  _globals['_PEER']._serialized_start=1777
+  _globals['_PEER']._serialized_end=1932
 # @@protoc_insertion_point(module_scope)
