@@ -277,7 +277,7 @@ class SimDisk(Disk):
         self._schedule()
         if self.host.crash_in_write:
             self.host.crash_in_write = False
-            self.host.world.at(self.host.disk_delay() / 2, self.host, "crash", self.host.crash)
+            self.host.world.at(self.host.disk_delay() / 2, self.host, "crash", self.host.power_fails)
 
     def compact(self, snapshot: SnapshotMeta, keep_from: int) -> None:
         super().compact(snapshot, keep_from)

@@ -74,7 +74,7 @@ class Faults:
             host.storage.full = host.storage.files.fail_next = False
             if host.paused:
                 self._world.resume(host)
-            self._world.at(self._world.random.uniform(0.0, 0.5), None, "start", self._starter(host))
+            self._world.at(self._world.random.uniform(0.0, 0.5), None, "start", host.restart)
 
     def _schedule(self) -> None:
         self._world.at(self._world.random.expovariate(1 / self._pause_s), None, "fault", self._next)
@@ -113,7 +113,7 @@ class Faults:
         host = self._host()
         if host is not None:
             self._world.run_now(None, "crash", lambda: host.crash(refuses=refuses))
-            self._after(0.05, 4.0, lambda: self.start(host))
+            self._after(0.05, 4.0, host.restart)
 
     def _kill(self) -> None:
         self._crash(refuses=True)
@@ -123,21 +123,12 @@ class Faults:
         host = self._host()
         if host is not None:
             host.crash_in_write = True
-            self._after(0.1, 3.0, self._starter(host))
 
     def _crash_all(self) -> None:
         for host in self._simulation.hosts:
             if host.up and not host.gone:
                 host.crash()
-                self._after(0.05, 2.0, self._starter(host))
-
-    def _starter(self, host: Host) -> Callable[[], None]:
-        return lambda: self.start(host)
-
-    def start(self, host: Host) -> None:
-        """Unless it was started, or removed for good, meanwhile."""
-        if not host.up and not host.gone:
-            host.start()
+                self._after(0.05, 2.0, host.restart)
 
     def _pause(self) -> None:
         host = self._host()
@@ -176,7 +167,7 @@ class Faults:
         def end() -> None:
             if host.life == life and host.up:
                 host.crash(refuses=True)
-                self._after(0.05, 1.0, self._starter(host))
+                self._after(0.05, 1.0, host.restart)
 
         self._world.at(0.0, host, "hand over", hand_over)
         self._world.at(0.7, host, "leave", leave)
@@ -265,7 +256,7 @@ class Faults:
 
         def repaired() -> None:
             host.storage.files.fail_next = False
-            self.start(host)
+            host.restart()
 
         self._after(1.0, 4.0, repaired)
 
@@ -283,7 +274,7 @@ class Faults:
         host.crash()
         host.wipe()
         host.storage.catching_up = True  # for `_may_lose`, until it starts and marks it itself
-        self._after(0.05, 3.0, self._starter(host))
+        self._after(0.05, 3.0, host.restart)
 
     def _bit_rot(self) -> None:
         """A start finds it, always; the operator wipes the disk."""
@@ -300,7 +291,7 @@ class Faults:
             self._simulation.oracle.fail(f"{host.name} starts with {where} flipped")
         host.wipe()
         host.storage.catching_up = True
-        self._after(0.05, 3.0, self._starter(host))
+        self._after(0.05, 3.0, host.restart)
 
     # --- what an operator does
 

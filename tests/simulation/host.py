@@ -198,16 +198,30 @@ class Host:
 
     def accepts(self, sender: int, life: int) -> bool:
         """Whether a peer's stream is welcome: what `greet` says when it begins."""
-        if self.greeted.get(sender) == life:
-            return True
         peer = self.network.hosts[sender]
+        if self.greeted.get(sender) == life:
+            return self._is_welcome(peer)
+        if self.refused.get(sender, 0.0) > self.world.now:
+            return False  # it dials again in a while
         transport = peer.node.transport if peer.up else None
         if transport is None or peer.life != life:
             return False
         if self.node.receiver.greet(transport._hello(self.id, "append")):
             return False
         self.greeted[sender] = life
-        return True
+        return self._is_welcome(peer)
+
+    def _is_welcome(self, peer: Host) -> bool:
+        """As the server looks at each batch: one who is no member is told so, and its stream ends."""
+        known = self.node.receiver.stranger_at(peer.id)
+        if not known:
+            return True
+        del self.greeted[peer.id]
+        self.refused[peer.id] = self.world.now + limits.PEER_REFUSED_REDIAL_S * self.world.random.uniform(0.5, 1.0)
+        transport = peer.node.transport
+        assert isinstance(transport, SimTransport)
+        self.world.at(self.network.delay((self.id, peer.id)), peer, "stranger", lambda: transport.stranger(known))
+        return False
 
     # --- life
 
@@ -218,6 +232,8 @@ class Host:
         assert not self.up
         self.seen = Seen()
         self.greeted: dict[int, int] = {}
+        self.refused: dict[int, float] = {}
+        """Peer → when it dials again."""
         opened = open_node(self.config, self.controller, Path("/simulated"), join=self.join, progress=lambda *_: None)
         self.node = node = Node(self.config, self.controller, opened)
         self.seen.position = node.apply.applied
@@ -253,6 +269,16 @@ class Host:
             for peer in self.network.hosts.values():
                 if peer is not self and peer.up and (self.id, peer.id) not in self.network.cut:
                     self.world.at(self.world.random.uniform(0, GONE_DELAY_S), peer, "gone", self._tell_gone(peer))
+
+    def power_fails(self) -> None:
+        """In the middle of a write; it comes back."""
+        self.crash()
+        self.world.at(self.world.random.uniform(0.05, 3.0), None, "start", self.restart)
+
+    def restart(self) -> None:
+        """Unless it was started, or removed for good, meanwhile."""
+        if not self.up and not self.gone:
+            self.start()
 
     def _tell_gone(self, peer: Host) -> Callable[[], None]:
         def act() -> None:
