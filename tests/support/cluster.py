@@ -54,9 +54,10 @@ class ClusterFailure(AssertionError):
 class NodeProcess:
     """One node: its ports, its files, and the process while it runs."""
 
-    def __init__(self, number: int, directory: Path, grpc: int, rest: int) -> None:
+    def __init__(self, number: int, directory: Path, grpc: int, rest: int, address: str = ADDRESS) -> None:
         self.number = number
         self.name = f"node{number}"
+        self.address = address
         self.grpc = grpc
         self.rest = rest
         self.data = directory / self.name
@@ -68,15 +69,17 @@ class NodeProcess:
         """A configuration file of its own."""
         self.arguments: list[str] = []
         """Further arguments of `rocinante node`."""
+        self.prefix: list[str] = []
+        """What the command begins with, where the node is to run in another place. It must keep the process's pid."""
         self.environment: dict[str, str] = {}
 
     @property
     def endpoint(self) -> str:
-        return f"{ADDRESS}:{self.grpc}"
+        return f"{self.address}:{self.grpc}"
 
     @property
     def url(self) -> str:
-        return f"http://{ADDRESS}:{self.rest}"
+        return f"http://{self.address}:{self.rest}"
 
     @property
     def running(self) -> bool:
@@ -90,7 +93,7 @@ class NodeProcess:
         """What GET /v1/status answers; None when it does not answer (dead, paused, not listening yet)."""
         if not self.running or self.paused:
             return None
-        connection = http.client.HTTPConnection(ADDRESS, self.rest, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.address, self.rest, timeout=timeout_s)
         try:
             connection.request("GET", "/v1/status")
             response = connection.getresponse()
@@ -115,26 +118,27 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.config = directory / "cluster.yaml"
-        ports = free_ports(2 * nodes)
-        self.nodes: Final = {
-            number: NodeProcess(number, directory, ports[2 * number - 2], ports[2 * number - 1])
-            for number in range(1, nodes + 1)
-        }
+        self.nodes: Final = {number: self.place(number) for number in range(1, nodes + 1)}
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._rpc = Rpc()
         self.options: dict[str, object] = {"name": "test", **options}
         self.write_config(self.config)
 
+    def place(self, number: int) -> NodeProcess:
+        """Where a node is to run: here, on free ports."""
+        grpc, rest = free_ports(2)
+        return NodeProcess(number, self.directory, grpc, rest)
+
     def add(self) -> NodeProcess:
         """Ports and files for one more node. The configuration file does not have it yet, nor does the cluster."""
         number = max(self.nodes) + 1
-        node = self.nodes[number] = NodeProcess(number, self.directory, *free_ports(2))
+        node = self.nodes[number] = self.place(number)
         return node
 
     def write_config(self, path: Path) -> None:
         """The configuration with all nodes that there are now, and the present `options`."""
         controllers = [
-            {"address": ADDRESS, "port": node.grpc, "rest": node.rest, "name": node.name}
+            {"address": node.address, "port": node.grpc, "rest": node.rest, "name": node.name}
             for node in self.nodes.values()
         ]
         document = {"artifact": {"cleanupOnFailure": True, "cluster": {**self.options, "controllers": controllers}}}
@@ -161,6 +165,7 @@ class Cluster:
             # The kernel ends the node with us, even if we are killed. It follows the starting *thread*, so not from
             # another one.
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        command = [*node.prefix, *command]
         with node.log.open("ab") as log:
             node.process = subprocess.Popen(
                 command,
