@@ -51,8 +51,12 @@ def is_host_allowed(host: str, names: Set[str]) -> bool:
 
 
 def error_body(code: str, message: str, leader: str = "") -> bytes:
-    """The one form of an error. `leader` is IP:PORT where it helps."""
+    """The one form of an error. `leader` is IP:PORT where it helps.
+
+    A message may quote half of a surrogate pair, which JSON can write and UTF-8 cannot; it goes out as it came in,
+    escaped.
+    """
     error = {"code": code, "message": message}
     if leader:
         error["leader"] = leader
-    return json.dumps({"error": error}, ensure_ascii=False).encode() + b"\n"
+    return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
