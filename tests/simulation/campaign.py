@@ -1,11 +1,16 @@
-"""Many seeds, over processes: what they add up to, and which of them failed."""
+"""Many seeds, over processes: what they add up to, and which of them failed.
+
+The unit of work is a block of seeds, run by one process, whose `Total` can be kept (`record.py`) and added to others.
+"""
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +20,10 @@ from .simulation import Result, run
 from .world import SimulationFailure
 
 AHEAD: Final = 2
-"""Seeds that wait for each process."""
+"""Blocks that wait for each process."""
+GARBAGE_THRESHOLD: Final = 200_000
+"""Objects between two looks for cycles: a run leaves few, and looking costs a tenth of its time."""
+HASH_BITS: Final = 64
 
 
 @dataclass(slots=True)
@@ -23,13 +31,17 @@ class Total:
     seeds: int = 0
     virtual_seconds: float = 0.0
     real_seconds: float = 0.0
-    """Of all processes together."""
+    """Of all processes together, for one run of each seed."""
     events: int = 0
     operations: int = 0
     unknown: int = 0
     refused: int = 0
     retries: int = 0
     entries: int = 0
+    twice: int = 0
+    """Seeds that were run twice, and were the same run."""
+    hash: int = 0
+    """Of all runs, whatever their order."""
     counts: Counter[str] = field(default_factory=Counter)
     """Faults and other things, by kind."""
     failures: dict[int, str] = field(default_factory=dict)
@@ -44,7 +56,26 @@ class Total:
         self.refused += result.refused
         self.retries += result.retries
         self.entries += result.entries
+        self.hash = (self.hash + result.hash) % (1 << HASH_BITS)
         self.counts.update(result.counts)
+
+    def merge(self, other: Total) -> None:
+        for name in (
+            "seeds",
+            "virtual_seconds",
+            "real_seconds",
+            "events",
+            "operations",
+            "unknown",
+            "refused",
+            "retries",
+            "entries",
+            "twice",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.hash = (self.hash + other.hash) % (1 << HASH_BITS)
+        self.counts.update(other.counts)
+        self.failures.update(other.failures)
 
     @property
     def speed(self) -> float:
@@ -52,59 +83,62 @@ class Total:
         return self.virtual_seconds / self.real_seconds if self.real_seconds else 0.0
 
 
-def one(seed: int, twice: bool) -> tuple[int, Result | str, float]:
-    """(seed, result or failure, real seconds). `twice`: run it again, and it must be the same run."""
-    began = time.perf_counter()
-    outcome: Result | str
-    try:
-        outcome = run(seed)
-        if twice and (again := run(seed)).hash != outcome.hash:
-            outcome = f"seed {seed} is two different runs: {outcome} and {again}"
-    except SimulationFailure as failure:
-        outcome = str(failure)
-    spent = time.perf_counter() - began
-    return seed, outcome, spent / 2 if twice else spent
+def run_block(seeds: Sequence[int], twice: bool) -> Total:
+    """These seeds, one after the other, in this process. `twice`: each again, and it must be the same run."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    total = Total()
+    for seed in seeds:
+        began = time.perf_counter()
+        try:
+            result = run(seed)
+            total.real_seconds += time.perf_counter() - began
+            if twice and (again := run(seed)).hash != result.hash:
+                raise SimulationFailure(f"seed {seed} is two different runs: {result} and {again}")
+        except SimulationFailure as failure:
+            total.seeds += 1
+            total.failures[seed] = str(failure)
+        else:
+            total.twice += twice
+            total.add(result)
+    return total
 
 
 def campaign(
-    seeds: Iterable[int],
+    blocks: Iterable[Sequence[int]],
     *,
     processes: int,
-    twice: Callable[[int], bool] = lambda _seed: False,
-    until: float = float("inf"),
+    twice: bool = False,
     failures_max: int = 10,
-    on_seed: Callable[[Total], None] = lambda _total: None,
+    on_block: Callable[[Sequence[int], Total], None] = lambda _block, _total: None,
 ) -> Total:
-    """Run the seeds, in their order, until they or the time (`until`, time.monotonic()) or the patience end."""
+    """Run the blocks until they, or the patience, end. `on_block` is told of each that is done, in any order."""
     total = Total()
-    for seed, outcome, spent in _outcomes(iter(seeds), processes, twice, until, total, failures_max):
-        total.real_seconds += spent
-        if isinstance(outcome, str):
-            total.seeds += 1
-            total.failures[seed] = outcome
-        else:
-            total.add(outcome)
-        on_seed(total)
+    for block, part in _outcomes(iter(blocks), processes, twice, total, failures_max):
+        total.merge(part)
+        on_block(block, part)
     return total
 
 
 def _outcomes(
-    seeds: Iterator[int],
-    processes: int,
-    twice: Callable[[int], bool],
-    until: float,
-    total: Total,
-    failures_max: int,
-) -> Iterator[tuple[int, Result | str, float]]:
+    blocks: Iterator[Sequence[int]], processes: int, twice: bool, total: Total, failures_max: int
+) -> Iterator[tuple[Sequence[int], Total]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        running: set[Future[tuple[int, Result | str, float]]] = set()
-        while True:
-            if time.monotonic() < until and len(total.failures) < failures_max:
-                for seed in islice(seeds, processes * AHEAD - len(running)):
-                    running.add(pool.submit(one, seed, twice(seed)))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin) as pool:
+        running: dict[Future[Total], Sequence[int]] = {}
+        try:
+            while True:
+                if len(total.failures) < failures_max:
+                    for block in islice(blocks, processes * AHEAD - len(running)):
+                        running[pool.submit(run_block, block, twice)] = block
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """In each process: who is at the terminal stops the campaign, and that ends its processes in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

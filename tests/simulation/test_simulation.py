@@ -1,13 +1,11 @@
-"""As many seeds as fit into a minute on two cores; and that a seed is a run, and a failure is found and told."""
+"""Three hundred seeds, each twice; and that a seed is a run, a failure is found and told, a campaign goes on."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from itertools import count
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -15,11 +13,12 @@ import pytest
 
 from tests.simulation.campaign import campaign
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.named import FAULT, REACHED
+from tests.simulation.report import figures, missed
 from tests.simulation.simulation import run
 
-SECONDS = 42
-SEEDS_MIN = 40
-"""Even on a machine that is shared: a minute that tries nothing proves nothing."""
+SEEDS = range(1, 301)
+BLOCK_SEEDS = 5
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,15 +31,15 @@ def _no_tracker_left() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_tracker_left")
 def test_seeds() -> None:
-    total = campaign(
-        count(1), processes=2, twice=lambda seed: seed % 10 == 0, until=time.monotonic() + SECONDS, failures_max=3
-    )
-    print(f"{total.seeds} seeds, {total.virtual_seconds / 3600:.1f} h, {total.speed:.0f} x real time, {total.counts}")
+    """Each is run twice, and must be the same run."""
+    blocks = [SEEDS[at : at + BLOCK_SEEDS] for at in range(0, len(SEEDS), BLOCK_SEEDS)]
+    total = campaign(blocks, processes=2, twice=True, failures_max=3)
+    print("\n".join(f"{what}: {figure}" for what, figure in figures(total)))
     assert not total.failures, "\n\n".join(total.failures.values())
-    assert total.seeds >= SEEDS_MIN
-    assert total.operations > 50 * total.seeds, "clients get nothing done: nothing is tested"
-    faults = {kind for kind in total.counts if kind.startswith("fault: ")}
-    assert len(faults) == 20, f"not every kind of fault was tried: {faults}"
+    assert total.twice == total.seeds == len(SEEDS)
+    assert total.operations > 20 * total.seeds, "clients get nothing done: nothing is tested"
+    assert [name for name in missed(total) if name.startswith(FAULT)] == []
+    assert [name for name in missed(total) if name.startswith(REACHED)] == []
 
 
 def test_a_seed_is_a_run_in_every_process() -> None:
