@@ -20,17 +20,21 @@ from rocinante import limits
 from rocinante.errors import EXIT_STORAGE, StorageError
 from rocinante.node.histogram import Histogram
 from rocinante.raft.types import HardState, Ready, SnapshotMeta
+from rocinante.storage import is_full
 from rocinante.storage.base import LogStore, Write
 
 logger = logging.getLogger(__name__)
 
 
-def die(error: BaseException) -> None:
+def die(error: Exception) -> None:
     """The disk failed: say so and end, without another word to anybody."""
     logger.critical(
         "FATAL: the data directory can no longer be written or trusted: %s. The node stops and must not be restarted "
-        "before the disk is repaired; if data was lost, wipe the directory and let the node join again.",
+        "before %s",
         error,
+        "there is room; nothing that it acknowledged is lost."
+        if is_full(error)
+        else "the disk is repaired; if data was lost, wipe the directory and let the node join again.",
     )
     logging.shutdown()
     os._exit(EXIT_STORAGE)

@@ -12,7 +12,7 @@ from rocinante.storage.base import (
     SnapshotStore,
     Write,
 )
-from rocinante.storage.directory import DirectoryUnavailableError
+from rocinante.storage.directory import DirectoryUnavailableError, is_full
 from rocinante.storage.leveldb import open_leveldb
 from rocinante.storage.memory import open_memory
 
@@ -27,6 +27,7 @@ __all__ = [
     "SnapshotSink",
     "SnapshotStore",
     "Write",
+    "is_full",
     "open_leveldb",
     "open_memory",
 ]

@@ -21,7 +21,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from rocinante.errors import DataDirectoryError
+from rocinante.errors import DataDirectoryError, StorageError
 from rocinante.identity import format_id, parse_id
 from rocinante.storage.base import Identity
 from rocinante.storage.snapshots import sync_directory
@@ -35,11 +35,31 @@ SNAPSHOTS: Final = "snapshots"
 _IGNORED: Final = {LOCK, "lost+found"}
 _MODE: Final = 0o700
 _IDENTITY_BYTES_MAX: Final = 64 * 1024
+_READ_BYTES: Final = 1024 * 1024
 
 ADVICE: Final = (
     "a damaged node must not vote: remove it from the cluster, empty the directory, "
     "and let it join again as a new member"
 )
+
+
+_NOT_NOW: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""Failures that say nothing about the data: once their cause is gone, the directory is as good as before."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class DirectoryUnavailableError(DataDirectoryError):
@@ -69,7 +89,7 @@ class DataDirectory:
             directory._check(identity)
         except OSError as error:
             directory._undo()
-            raise DirectoryUnavailableError(f"cannot use {path} as data directory: {reason(error)}") from error
+            raise unusable(path, error) from error
         except DataDirectoryError:
             directory._undo()
             raise
@@ -250,3 +270,51 @@ def reason(error: Exception) -> str:
         said = error.args[0] if error.args else error
         return " ".join((said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)).split())
     return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+
+
+def _is(error: Exception, numbers: frozenset[int]) -> bool:
+    """Whether it is one of these of the system's errors; LevelDB gives only the system's words."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno in numbers
+    return any(reason(error).endswith(os.strerror(number)) for number in numbers)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it failed for want of room, however it was wrapped."""
+    if isinstance(error.__cause__, Exception) and is_full(error.__cause__):
+        return True
+    return _is(error, _FULL)
+
+
+def unusable(place: Path, error: Exception) -> DataDirectoryError | StorageError:
+    """What to raise when a system call failed below `place` at a start. A disk that cannot be read or written is a
+    StorageError; what has nothing to do with the data is worth another try; the rest may be damage."""
+    text = reason(error)
+    if isinstance(error, StorageError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    if is_full(error):
+        return DirectoryUnavailableError(f"cannot use {place} as data directory: {text}; make room and start again")
+    if _is(error, _NOT_NOW):
+        return DirectoryUnavailableError(f"cannot use {place} as data directory: {text}")
+    if _is(error, frozenset({errno.EIO})):
+        return StorageError(f"the disk of {place} fails: {text}; replace it. If data was lost, {ADVICE}")
+    if isinstance(error, OSError) and error.errno:
+        return DirectoryUnavailableError(f"cannot use {place} as data directory: {text}")
+    return DataDirectoryError(f"{place} cannot be opened: {text}; if it is damaged, {ADVICE}")
+
+
+def check_readable(directory: Path) -> None:
+    """Read every file in it. Raises OSError, which names the file.
+
+    LevelDB maps its tables: a sector that cannot be read would end the process by SIGBUS, without a word. What is read
+    here is in the page cache when LevelDB comes to it.
+    """
+    buffer = bytearray(_READ_BYTES)
+    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+        try:
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise

@@ -27,9 +27,10 @@ from rocinante.storage.checks import check_compaction, check_write
 from rocinante.storage.directory import (
     ADVICE,
     DataDirectory,
-    DirectoryUnavailableError,
+    check_readable,
     compare_identity,
     reason,
+    unusable,
 )
 from rocinante.storage.mark import Mark
 from rocinante.storage.records import Bounds, DamagedError
@@ -65,10 +66,10 @@ class LevelDbLog:
             return self._load(progress or self._progress or (lambda _done, _total: None))
         except DamagedError as error:
             raise self._damaged(str(error)) from error
-        except plyvel.Error as error:
+        except plyvel.CorruptionError as error:
             raise self._damaged(reason(error)) from error
-        except StorageError as error:
-            raise DirectoryUnavailableError(str(error)) from error
+        except (plyvel.Error, OSError, StorageError) as error:
+            raise unusable(self._path.parent, error) from error
 
     def _damaged(self, what: str) -> DataDirectoryError:
         return DataDirectoryError(f"damaged log in {self._path}: {' '.join(what.split())}; {ADVICE}")
@@ -181,7 +182,7 @@ class LevelDbLog:
                     "version again"
                 )
             compare_identity(self._path, records.decode_identity(self._record(records.KEY_IDENTITY)), identity)
-        except (DamagedError, plyvel.Error) as error:
+        except (DamagedError, plyvel.CorruptionError) as error:
             raise self._damaged(reason(error)) from error
 
     def _fail(self, what: str) -> None:
@@ -318,8 +319,8 @@ def open_leveldb(
     """Open, or make, the data directory of this node. `progress` is used by `log.load` unless that is given its own.
 
     Raises DataDirectoryError: it is another's, newer, damaged (one line, with what to do); as DirectoryUnavailableError
-    when it is merely not usable now: in use, not writable, full. A first open that fails leaves nothing behind with
-    `cleanup_on_failure`, else a directory that the next open makes again.
+    when it is merely not usable now: in use, not writable, full. Raises StorageError when the disk fails. A first open
+    that fails leaves nothing behind with `cleanup_on_failure`, else a directory that the next open makes again.
     """
     place = DataDirectory.open(Path(directory), identity)
     try:
@@ -328,14 +329,8 @@ def open_leveldb(
         _give_up(place, cleanup_on_failure)
         raise
     except (OSError, plyvel.Error) as error:
-        # plyvel.IOError is an OSError of the operating system's words in LevelDB's message.
         _give_up(place, cleanup_on_failure)
-        text = reason(error)
-        if place.fresh or not isinstance(error, plyvel.Error):
-            raise DirectoryUnavailableError(f"cannot use {place.path} as data directory: {text}") from error
-        raise DataDirectoryError(
-            f"the log in {place.log} cannot be opened: {text}; if it is damaged, {ADVICE}"
-        ) from error
+        raise unusable(place.path, error) from error
 
 
 def _give_up(place: DataDirectory, cleanup: bool) -> None:
@@ -347,6 +342,8 @@ def _give_up(place: DataDirectory, cleanup: bool) -> None:
 
 def _open(place: DataDirectory, identity: Identity, cleanup: bool, progress: Progress | None) -> LevelDbEngine:
     snapshots = FileSnapshots(place.snapshots)
+    if not place.fresh:
+        check_readable(place.log)
     mark = Mark(place.mark, create=place.fresh)
     try:
         db = plyvel.DB(

@@ -30,6 +30,7 @@ class Mark:
     """The open file. Every method may raise OSError."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
+        self._path = path
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         self._descriptor = os.open(path, flags, 0o600)
         if create:
@@ -48,7 +49,11 @@ class Mark:
         intact."""
         found = []
         for slot in range(2):
-            content = os.pread(self._descriptor, _SLOT.size, SLOT_BYTES * slot)
+            try:
+                content = os.pread(self._descriptor, _SLOT.size, SLOT_BYTES * slot)
+            except OSError as error:
+                error.filename = str(self._path)
+                raise
             if len(content) < _SLOT.size:
                 continue
             magic, sequence, crc = _SLOT.unpack(content)

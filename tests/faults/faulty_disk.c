@@ -13,7 +13,7 @@
  * fsync of a file makes its name durable with it, and bytes reach the disk from the front.
  *
  * Not seen: what stdio writes inside of libc (LevelDB's informational LOG), and stores to mapped files (LevelDB has
- * none). A failing read of a mapped file would be SIGBUS in life; here the mmap itself fails. */
+ * none). A sector that cannot be read under a mapped file is SIGBUS, and so it is here: the mapping is of an empty file. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -96,8 +96,9 @@ __attribute__((constructor)) static void start(void) {
 /* --- which file, which rule */
 
 static const char *below(const char *path) {
-    if (control == NULL || path == NULL || strncmp(path, root, root_bytes) != 0 || path[root_bytes] != '/') return NULL;
-    return path + root_bytes + 1;
+    if (control == NULL || path == NULL || strncmp(path, root, root_bytes) != 0) return NULL;
+    if (path[root_bytes] == 0) return ""; /* the directory itself */
+    return path[root_bytes] == '/' ? path + root_bytes + 1 : NULL;
 }
 
 static const char *path_of(int descriptor, char *buffer, size_t size) {
@@ -360,9 +361,13 @@ ssize_t pread(int descriptor, void *data, size_t size, off_t at) { return pread6
 void *mmap64(void *address, size_t size, int protection, int flags, int descriptor, off64_t at) {
     REAL(mmap64);
     char buffer[PATH_MAX];
-    if (descriptor >= 0 && watched(OP_READ) && fails(hit(OP_READ, path_of(descriptor, buffer, sizeof buffer))))
-        return MAP_FAILED;
-    return real(address, size, protection, flags, descriptor, at);
+    if (descriptor < 0 || !watched(OP_READ)) return real(address, size, protection, flags, descriptor, at);
+    if (!fails(hit(OP_READ, path_of(descriptor, buffer, sizeof buffer))))
+        return real(address, size, protection, flags, descriptor, at);
+    int empty = memfd_create("bad sectors", MFD_CLOEXEC);
+    void *mapped = real(address, size, protection, flags, empty, 0);
+    close(empty);
+    return mapped;
 }
 
 void *mmap(void *address, size_t size, int protection, int flags, int descriptor, off_t at) {

@@ -189,7 +189,7 @@ def test_a_first_start_that_fails_half_way(
     target = plyvel if owner == "plyvel" else getattr(leveldb_module, owner)
     with monkeypatch.context() as patch:
         patch.setattr(target, attribute, fail)
-        with pytest.raises(DirectoryUnavailableError, match=r"No space left on device$"):
+        with pytest.raises(DirectoryUnavailableError, match=r"No space left on device; make room and start again$"):
             open_leveldb(path, ME, cleanup_on_failure=True)
         assert tree(tmp_path) == before
         with pytest.raises(DirectoryUnavailableError):

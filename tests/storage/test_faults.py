@@ -17,7 +17,7 @@ import pytest
 from rocinante import limits
 from rocinante.errors import DataDirectoryError, StorageError
 from rocinante.raft.types import Entry, HardState
-from rocinante.storage import Engine, Loaded, Write
+from rocinante.storage import DirectoryUnavailableError, Engine, Loaded, Write
 from tests.storage.tools import ME, append, entry, meta, opened, reloaded, snapshot, span
 from tests.storage.writer import data
 
@@ -343,7 +343,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
         snapshot(engine, 1, bytes(1_000_000))
     assert list((small_disk / "data" / "snapshots").iterdir()) == []
     engine.close()
-    with pytest.raises(DataDirectoryError, match="No space left on device"):
+    with pytest.raises(DirectoryUnavailableError, match="No space left on device; make room and start again"):
         opened(small_disk / "data")
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert reloaded(small_disk / "data").entries[: len(kept)] == kept
@@ -351,7 +351,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_a_first_start_on_a_full_disk_leaves_nothing(small_disk: Path) -> None:
-    from rocinante.storage import DirectoryUnavailableError, open_leveldb
+    from rocinante.storage import open_leveldb
 
     with (small_disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
