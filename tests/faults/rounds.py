@@ -1,0 +1,168 @@
+"""Runs rounds: load, fault, healing, checks; and what came of each.
+
+A round that fails keeps its directory (configuration, logs, history), and the rest of its stint goes on with a new
+cluster: what comes after a violation proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.faults.cluster import NetworkCluster
+from tests.faults.history import Asked, is_write, longest_gap_s, read_history
+from tests.faults.loading import LoadProcess
+from tests.faults.namespaces import Lab
+from tests.faults.plan import Round, Stint
+from tests.faults.registry import Scene
+from tests.faults.verify import check_cluster, check_history, check_logs, check_scene, wait_whole
+from tests.support.cluster import ClusterFailure
+
+OPTIONS: Final = {"storage": {"compactEntries": 1000, "keepEntries": 200}, "log": {"level": "info"}}
+"""Snapshots and compactions happen in every round, not only after hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things last. Timers are those that users have by default unless `timers` says otherwise."""
+
+    around_s: float = 1.0
+    """Load before the fault and after its healing."""
+    lasts: float = 1.0
+    """Factor for the faults' own times."""
+    timers: dict[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one round; times in seconds."""
+
+    number: int
+    fault: str
+    nodes: int
+    draw: str
+    writes: int = 0
+    """Acknowledged."""
+    reads: int = 0
+    refused: int = 0
+    unknown: int = 0
+    gap_s: float = 0.0
+    """The longest time without an acknowledged write, from just before the fault on."""
+    faulty_s: float = 0.0
+    """From the first act of the fault to the end of its healing."""
+    whole_s: float = 0.0
+    """From then until all members were back."""
+    rss_mib: float = 0.0
+    hits: int | None = None
+    notes: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    kept: str = ""
+
+
+def run_stint(
+    lab: Lab, stint: Stint, directory: Path, pace: Pace, done: Callable[[Result], None], began: Callable[[Round], None]
+) -> None:
+    """All rounds of a stint; `began` and `done` are told about each."""
+    left = list(stint.rounds)
+    attempt = 0
+    while left:
+        attempt += 1
+        place = directory / f"round-{left[0].number:04}"
+        results = _run_cluster(lab, stint, left, place, pace, done, began)
+        left = left[results:]
+
+
+def _run_cluster(
+    lab: Lab,
+    stint: Stint,
+    rounds: list[Round],
+    place: Path,
+    pace: Pace,
+    done: Callable[[Result], None],
+    began: Callable[[Round], None],
+) -> int:
+    """As many rounds as one cluster gets through: all, or until one fails. The number of rounds that were run."""
+    options: dict[str, object] = {**OPTIONS, **stint.fault.options}
+    if pace.timers is not None:
+        options["timers"] = pace.timers
+    cluster = NetworkCluster(lab, place, stint.nodes, **options)
+    rig = stint.fault.rig(cluster) if stint.fault.rig is not None else contextlib.nullcontext()
+    count = 0
+    failed = False
+    with rig, cluster, LoadProcess(cluster, place / "load.log") as load:
+        cluster.start()
+        wait_whole(cluster)
+        for round_ in rounds:
+            count += 1
+            began(round_)
+            result = _run_round(cluster, load, round_, place, pace)
+            failed = bool(result.violations)
+            result.kept = str(place) if failed else ""
+            done(result)
+            if failed:
+                break
+    if not failed:
+        shutil.rmtree(place)
+    return count
+
+
+def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place: Path, pace: Pace) -> Result:
+    """One round, and all that is wrong with it."""
+    fault = round_.fault
+    scene = Scene(cluster, random.Random(f"{round_.draw}/{fault.name}"))
+    result = Result(round_.number, fault.name, round_.nodes, round_.draw, notes=scene.notes)
+    lasts_s = pace.lasts * scene.random.uniform(*fault.lasts_s)
+    cluster.mark_logs()
+    load.begin(round_.number, round_.draw)
+    begin = time.monotonic()
+    try:
+        scene.wait(pace.around_s)
+        begin = time.monotonic()
+        steps = fault.inject(scene)
+        next(steps)
+        scene.wait(lasts_s)
+        next(steps, None)
+        healed = time.monotonic()
+        result.faulty_s = healed - begin
+        wait_whole(cluster)
+        result.whole_s = time.monotonic() - healed
+        scene.wait(pace.around_s)
+    except (ClusterFailure, AssertionError, RuntimeError, TimeoutError) as error:
+        result.violations.append(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+        result.notes.append(str(error))
+    end = time.monotonic()
+    file = place / f"history-{round_.number:04}.jsonl"
+    load.end(file)
+    history = read_history(file)
+    _count(result, history, begin, end)
+    result.hits = scene.hits
+    result.violations += check_history(history)
+    if not result.violations:  # a cluster that did not come back has told why already
+        result.violations += check_cluster(cluster) + check_logs(fault, scene) + check_scene(scene)
+        bound_s = fault.gap_s_max + (lasts_s if fault.gap_s_max else 0)
+        if result.gap_s > bound_s:
+            result.violations.append(
+                f"no write was acknowledged for {result.gap_s:.1f} s, {bound_s:.1f} s at most may be"
+            )
+    if not result.violations:
+        result.rss_mib = max(cluster.rss_mib(number) for number in cluster.running())
+        file.unlink()
+    return result
+
+
+def _count(result: Result, history: list[Asked], begin: float, end: float) -> None:
+    for one in history:
+        if one.how == "ok":
+            result.writes += is_write(one)
+            result.reads += not is_write(one)
+        elif one.how == "refused":
+            result.refused += 1
+        else:
+            result.unknown += 1
+    result.gap_s = longest_gap_s(history, begin, end)
