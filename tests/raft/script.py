@@ -27,7 +27,9 @@ from rocinante.raft import (
     SnapshotMeta,
     Transition,
     decode_change,
+    encode_change,
 )
+from rocinante.raft.leader import Leader
 
 from .harness import Cluster, Disk, Node
 
@@ -82,7 +84,7 @@ class Stage:
         for word in plain:
             node = self._node(word)
             state = HardState(int(named.get("term", 0)), int(named.get("vote", 0)), int(named.get("commit", 0)))
-            node.disk = Disk(state, node.disk.snapshot, (), entries)
+            node.disk = Disk(state, node.disk.snapshot, (), list(entries))
             self.cluster.restart(node.id)
         self._attach()
 
@@ -133,13 +135,15 @@ class Stage:
 
     def do_change(self, plain: list[str], _: Arguments) -> None:
         """`change 1 v4 l5 r2 explicit`: add voter 4, add learner 5, remove 2."""
-        changes = tuple(
-            Change(_KINDS.get(word[0], ChangeKind.REMOVE), int(word[1:]))
-            for word in plain[1:]
-            if word[0] in "vlr" and word[1:].isdigit()
-        )
-        transition = next((_TRANSITIONS[word] for word in plain[1:] if word in _TRANSITIONS), Transition.AUTO)
-        self._node(plain[0]).raft.propose_change(ConfigChange(changes, transition))
+        self._node(plain[0]).raft.propose_change(_change(plain[1:]))
+
+    def do_slip(self, plain: list[str], _: Arguments) -> None:
+        """`slip 1 v4`, `slip 1 leave`: puts a change into the leader's log that nobody checked, without its result."""
+        change = ConfigChange(transition=Transition.LEAVE) if plain[1] == "leave" else _change(plain[1:])
+        leader = self._node(plain[0]).raft
+        leader.log.append(leader.term, EntryKind.CONFIG, encode_change(change))
+        assert isinstance(leader.behaviour, Leader)
+        leader.behaviour.replication.due = True
 
     def do_leave(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.propose_change(ConfigChange(transition=Transition.LEAVE))
@@ -206,7 +210,8 @@ class Stage:
         left = int(named.get("count", 1_000_000))
         for message in [m for m in self.cluster.network.messages if _matches(m, named)][:left]:
             self.cluster.network.take(_position(self.cluster, message))
-            self.lines.append("dropped " + show(message))
+            if self.loud:
+                self.lines.append("dropped " + show(message))
 
     def do_reverse(self, _plain: list[str], _: Arguments) -> None:
         """Turns the order of all messages on their way round."""
@@ -300,6 +305,13 @@ class Stage:
         for word in plain or map(str, self.cluster.nodes):
             self.lines.append(f"{word}: {show_config(self._node(word).raft.config)}")
 
+    def do_answers(self, _plain: list[str], _: Arguments) -> None:
+        """Everybody does what it has to do now; the answers to requests for votes, and no other messages."""
+        for node in self.cluster.nodes.values():
+            self.cluster.turn(node)
+        answers = (MessageType.VOTE_RESPONSE, MessageType.PRE_VOTE_RESPONSE)
+        self.lines += [show(message) for message in self.cluster.network.messages if message.type in answers]
+
     def do_messages(self, _plain: list[str], _: Arguments) -> None:
         self.lines += [show(message) for message in self.cluster.network.messages]
 
@@ -347,6 +359,15 @@ def _role(node: Node) -> str:
 
 def _ids(text: str) -> set[int]:
     return {int(word) for word in text.split(",") if word}
+
+
+def _change(words: list[str]) -> ConfigChange:
+    changes = tuple(
+        Change(_KINDS.get(word[0], ChangeKind.REMOVE), int(word[1:]))
+        for word in words
+        if word[0] in "vlr" and word[1:].isdigit()
+    )
+    return ConfigChange(changes, next((_TRANSITIONS[word] for word in words if word in _TRANSITIONS), Transition.AUTO))
 
 
 def _options(named: Arguments) -> RaftOptions:

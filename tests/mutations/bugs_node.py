@@ -1,0 +1,144 @@
+"""Bugs in what surrounds the core: the disk, recovery, requests, sessions, snapshots. Only the simulator sees them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.bug import bug
+
+DISK: Final = (
+    bug(
+        "term and vote are not written",
+        "PySyncObj #202",
+        ("node/disk.py", "            if term_vote != self._term_vote:\n", "            if False:\n"),
+    ),
+    bug(
+        "a write is acknowledged before it is synced",
+        "etcd #14370",
+        (
+            "node/disk.py",
+            "    def put(self, ready: Ready) -> None:\n",
+            "    def put(self, ready: Ready) -> None:\n        self.on_written([ready])\n",
+        ),
+    ),
+    bug(
+        "a conflicting suffix stays in the stored log",
+        "paper, figure 2",
+        ("storage/leveldb.py", "                _delete(batch, write.entries[-1].index + 1, last)\n", ""),
+        ("storage/leveldb.py", "if index != due or index > bounds.last:", "if index != due:"),
+        ("storage/leveldb.py", "        if due != bounds.last + 1:\n", "        if False:\n"),
+    ),
+    bug(
+        "a compaction drops entries that its snapshot does not hold",
+        "paper, figure 13",
+        ("storage/leveldb.py", "first = max(bounds.first, keep_from)", "first = max(bounds.first, bounds.last + 1)"),
+    ),
+)
+
+RECOVERY: Final = (
+    bug(
+        "a wiped node votes at once under its old id",
+        "reference: a wiped node votes again",
+        ("node/recovery.py", "        self.active = active\n", "        self.active = False\n"),
+        ("node/recovery.py", "        if active:\n            self._check()\n", ""),
+    ),
+    bug(
+        "a wiped node votes before it has what it may have acknowledged",
+        "reference: a wiped node votes again",
+        (
+            "node/recovery.py",
+            "            self._target = max(BOOTSTRAP_INDEX, committed, others[core.leader].last_index)\n",
+            "            self._target = BOOTSTRAP_INDEX\n",
+        ),
+    ),
+    bug(
+        "a wiped node votes a second time in the term in which it catches up",
+        "reference: a wiped node votes again",
+        ("node/recovery.py", "            core.adopt_vote()\n", ""),
+    ),
+    bug(
+        "a wiped node asks too few what was committed",
+        "reference: a wiped node votes again",
+        ("node/recovery.py", "len(others) >= min(majority, len(voters - {core.id}))", "bool(others)"),
+    ),
+)
+
+REQUESTS: Final = (
+    bug(
+        "what was tried is called certainly not done",
+        "Jepsen: a time-out is not a failure",
+        ("node/pending.py", "        if proposal.tries:\n", "        if False:\n"),
+    ),
+    bug(
+        "a change of leader is called a refusal",
+        "Jepsen: a time-out is not a failure",
+        (
+            "node/proposing.py",
+            "        self._put_first(again)\n        self._retry_at",
+            "        for proposal in again:\n"
+            "            proposal.tries = 0\n"
+            "            self._pending.give_up(proposal)\n"
+            "        self._retry_at",
+        ),
+    ),
+    bug(
+        "a command of an ended session gets a new name whatever it was",
+        "a retried request is applied twice",
+        ("node/pending.py", "        if proposal.tries == 1:\n", "        if True:\n"),
+    ),
+    bug(
+        "a follower reads before it has applied the read point",
+        "dissertation, 6.4",
+        ("node/requests.py", "        if index <= applied:\n            return reads\n", "        return reads\n"),
+    ),
+    bug(
+        "what is refused counts as tried no more, though another try may be in the log",
+        "Jepsen: a time-out is not a failure",
+        ("node/proposing.py", "            proposal.tries -= 1\n", "            proposal.tries = 0\n"),
+    ),
+)
+
+STATE: Final = (
+    bug(
+        "a retried request is applied twice",
+        "dissertation, 6.3",
+        (
+            "state/sessions.py",
+            "        return self._outcomes.get((session, seq))\n",
+            "        if (session, seq) in self._outcomes:\n"
+            "            known.seqs = sorted(set(known.seqs) - {seq})\n"
+            "            self._drop(session, seq)\n"
+            "        return None\n",
+        ),
+    ),
+    bug(
+        "a retry whose result was forgotten is applied again",
+        "dissertation, 6.3",
+        ("state/sessions.py", "        if seq < known.floor:\n", "        if False:\n"),
+    ),
+    bug(
+        "snapshots forget what sessions had done",
+        "dissertation, 6.3",
+        ("state/sessions.py", "        return sessions, outcomes\n", "        return sessions, []\n"),
+    ),
+    bug(
+        "entries are applied again after a restart: a snapshot says that it is older than it is",
+        "reference: entries applied again",
+        (
+            "node/snapshotter.py",
+            "meta = SnapshotMeta(apply.applied, apply.applied_term, apply.config)",
+            "meta = SnapshotMeta(apply.applied - 1, apply.applied_term, apply.config)",
+        ),
+    ),
+    bug(
+        "a snapshot's configuration is newer than its state",
+        "dissertation, 5.1",
+        (
+            "node/snapshotter.py",
+            "meta = SnapshotMeta(apply.applied, apply.applied_term, apply.config)",
+            "meta = SnapshotMeta(apply.applied, apply.applied_term, type(apply.config)(apply.config.voters))",
+        ),
+    ),
+)
+
+NODE: Final = (*DISK, *RECOVERY, *REQUESTS, *STATE)

@@ -1,0 +1,83 @@
+"""What may see a bug: the golden files of tests/raft, and lives in the simulator. Imported after the bug is in.
+
+A bug is *seen* by a script whose outcome is another one, and by a seed whose life fails. A failure that only says that
+the patch itself is broken (a name that is not there) is no sight of the bug: it is raised as `BrokenPatch`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import ndiff
+from typing import Final
+
+from tests.raft.playing import FILES, play
+
+SCRIPT_S_MAX: Final = 10
+SEED_S_MAX: Final = 60
+"""Real seconds. What takes longer does not end: a bug of its own kind."""
+_BROKEN: Final = (NameError, AttributeError, ImportError, SyntaxError)
+
+
+class BrokenPatch(Exception):
+    """The patch makes nonsense, not the bug."""
+
+
+class _Endless(Exception):
+    pass
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    def alarm(_number: int, _frame: object) -> None:
+        raise _Endless(f"no end after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _check(error: BaseException) -> None:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, _BROKEN):
+            raise BrokenPatch(repr(seen)) from error
+        seen = seen.__cause__ or seen.__context__
+
+
+def seen_by_script(name: str) -> str:
+    """What is another outcome, or "" where nothing is."""
+    expected = FILES[name].read_text()
+    try:
+        with _at_most(SCRIPT_S_MAX):
+            now = play(FILES[name])
+    except Exception as error:  # noqa: BLE001  # the top of a job: the bug may break anything, and then it was seen
+        _check(error)
+        return _first_line(error)
+    if now == expected:
+        return ""
+    changed = [line for line in ndiff(expected.splitlines(), now.splitlines()) if line[0] in "-+"]
+    return changed[0]
+
+
+def seen_by_seed(seed: int) -> str:
+    """What the simulator says of it, or "" where it finds nothing."""
+    from tests.simulation.simulation import run
+    from tests.simulation.world import SimulationFailure
+
+    try:
+        with _at_most(SEED_S_MAX):
+            run(seed)
+    except (SimulationFailure, _Endless) as error:
+        _check(error)
+        return _first_line(error).removeprefix(f"seed {seed}: ")
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
