@@ -208,7 +208,7 @@ class FaultyDisk:
                 os.truncate(path, left)
             said.append(f"{path.relative_to(self.root)}: {left} of {size} bytes are left, {synced} were synced")
         said += self._old_mark(random, keep)
-        self._drop_gone()
+        self.all_is_synced()
         return said
 
     def _old_mark(self, random: Random, keep: float | None) -> list[str]:
@@ -222,7 +222,7 @@ class FaultyDisk:
         Mark(mark, create=True).close()
         return ["mark: as it was when it was made"]
 
-    def _drop_gone(self) -> None:
+    def all_is_synced(self) -> None:
         """What is there now is on the disk: after a power cut nothing is only in memory."""
         self._memory[_FILES_OFFSET:_BYTES] = bytes(_BYTES - _FILES_OFFSET)
 

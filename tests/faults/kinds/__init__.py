@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-MODULES: Final = ("processes", "partitions", "slowness", "leadership")
+MODULES: Final = ("processes", "partitions", "slowness", "leadership", "disks", "power")
 
 __all__ = ["load"]
 
