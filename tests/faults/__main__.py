@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="the results as JSON into this file")
     parser.add_argument("--markdown", type=Path, help="the table as Markdown into this file")
     parser.add_argument("--directory", type=Path, help="where nodes keep their data and logs (a temporary one)")
+    parser.add_argument("--keep", action="store_true", help="keep logs and histories of rounds that pass, too")
     parser.add_argument("--list", action="store_true", help="the faults that there are")
     return parser.parse_args(arguments)
 
@@ -104,7 +106,8 @@ def run(options: argparse.Namespace, stints: list[Stint], directory: Path, conso
                 progress.console.print("\n".join(f"       {line}" for line in lines), highlight=False, soft_wrap=True)
 
         for stint in stints:
-            run_stint(lab, stint, directory, Pace() if not options.quick else QUICK, done, began)
+            pace = replace(QUICK if options.quick else Pace(), keep=options.keep)
+            run_stint(lab, stint, directory, pace, done, began)
     return results
 
 
@@ -137,7 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
     if any(result.violations for result in results):
         console.print(f"VIOLATIONS; logs and histories are in {directory}")
         return 1
-    shutil.rmtree(directory, ignore_errors=True)
+    if options.keep:
+        console.print(f"logs and histories are in {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 

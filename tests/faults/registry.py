@@ -50,8 +50,7 @@ class Expect:
 
     def missing(self, logs: Mapping[int, str], faulted: Iterable[int]) -> list[str]:
         """What is not there, in words."""
-        wanted = re.compile(self.pattern, re.MULTILINE)
-        found = {number for number, text in logs.items() if wanted.search(text)}
+        found = self._found(logs)
         chosen = set(faulted)
         if self.where == "faulted":
             return [f"node{n} did not log /{self.pattern}/" for n in sorted(chosen - found)]
@@ -59,6 +58,16 @@ class Expect:
         if found & candidates:
             return []
         return [f"none of {', '.join(f'node{n}' for n in sorted(candidates))} logged /{self.pattern}/"]
+
+    def present(self, logs: Mapping[int, str], faulted: Iterable[int]) -> list[str]:
+        """What is there on any node that is meant, in words."""
+        chosen = set(faulted)
+        meant = {"faulted": chosen, "others": set(logs) - chosen, "any": set(logs)}[self.where]
+        return [f"node{n} logged /{self.pattern}/" for n in sorted(self._found(logs) & meant)]
+
+    def _found(self, logs: Mapping[int, str]) -> set[int]:
+        wanted = re.compile(self.pattern, re.MULTILINE)
+        return {number for number, text in logs.items() if wanted.search(text)}
 
 
 @dataclass(slots=True)
@@ -127,6 +136,8 @@ class Fault:
     lasts_s: tuple[float, float]
     """Between injection and healing; drawn."""
     expects: tuple[Expect, ...]
+    forbids: tuple[Expect, ...]
+    """As `expects`, for what must not be there."""
     tolerates: tuple[str, ...]
     """Regular expressions of lines with FATAL, ERROR or a traceback that this fault brings about; any other fails."""
     options: Mapping[str, object]
@@ -148,6 +159,7 @@ def fault(
     sizes: Iterable[int] = SIZES,
     lasts_s: tuple[float, float] = LASTS_S,
     expects: Iterable[Expect] = (),
+    forbids: Iterable[Expect] = (),
     tolerates: Iterable[str] = (),
     options: Mapping[str, object] | None = None,
     rig: Rig | None = None,
@@ -169,6 +181,7 @@ def fault(
             tuple(sizes),
             lasts_s,
             tuple(expects),
+            tuple(forbids),
             tuple(tolerates),
             dict(options or {}),
             rig,

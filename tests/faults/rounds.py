@@ -37,6 +37,8 @@ class Pace:
     lasts: float = 1.0
     """Factor for the faults' own times."""
     timers: dict[str, int] | None = None
+    keep: bool = False
+    """The directories of rounds that pass."""
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ def _run_cluster(
             done(result)
             if failed:
                 break
-    if not failed:
+    if not failed and not pace.keep:
         shutil.rmtree(place)
     return count
 
@@ -152,7 +154,8 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
             )
     if not result.violations:
         result.rss_mib = max(cluster.rss_mib(number) for number in cluster.running())
-        file.unlink()
+        if not pace.keep:
+            file.unlink()
     return result
 
 

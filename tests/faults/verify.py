@@ -78,6 +78,7 @@ def check_logs(fault: Fault, scene: Scene) -> list[str]:
     """What an operator reads: what must be there is, and nothing terrible that the fault does not explain."""
     logs = {number: scene.cluster.logged(number) for number in scene.cluster.nodes}
     problems = [line for expect in fault.expects for line in expect.missing(logs, scene.faulted)]
+    problems += [line for expect in fault.forbids for line in expect.present(logs, scene.faulted)]
     for number, text in logs.items():
         bad = [line for line in text.splitlines() if _BAD_LINE.search(line) and not _tolerated(line, fault.tolerates)]
         problems += [f"node{number} logged: {line[:300]}" for line in bad[:SHOWN_MAX]]

@@ -9,6 +9,8 @@ from tests.faults.registry import Expect, Scene, fault
 STARTED = r"leveldb: .* loaded in [\d.]+ s"
 """What a node says of the data it found when it starts again."""
 ELECTED = r"leader in term \d+"
+DEPOSED = Expect("faulted", r": candidate in term")
+"""It got past the pre-vote: somebody who hears the leader would have given it a vote."""
 
 
 @fault("leader-kill", expects=[Expect("faulted", STARTED), Expect("others", ELECTED)])
@@ -63,7 +65,7 @@ def leader_pause(scene: Scene) -> Iterator[None]:
     scene.cluster.resume(leader)
 
 
-@fault("follower-pause", lasts_s=(2.5, 5.0), gap_s_max=5.0)
+@fault("follower-pause", lasts_s=(2.5, 5.0), forbids=[DEPOSED], gap_s_max=5.0)
 def follower_pause(scene: Scene) -> Iterator[None]:
     "SIGSTOP on a follower for longer than the election time-out, then SIGCONT: no election beyond what is needed"
     follower = scene.fault(scene.follower())
