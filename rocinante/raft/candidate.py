@@ -22,6 +22,7 @@ class _Running(Behaviour):
     __slots__ = ("votes",)
 
     request: ClassVar[MessageType]
+    handlers: ClassVar[dict[MessageType, Callable[[Any, Message], None]]]
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
@@ -36,14 +37,11 @@ class _Running(Behaviour):
             server.start_election()
 
     def step(self, message: Message) -> None:
-        handler = self._handlers().get(message.type)
+        handler = self.handlers.get(message.type)
         if handler is None:
             self.server.ignored += 1
         else:
             handler(self, message)
-
-    def _handlers(self) -> dict[MessageType, Callable[[Any, Message], None]]:
-        raise NotImplementedError
 
     def _on_leader(self, message: Message) -> None:
         """Somebody leads in this term already."""
@@ -85,9 +83,6 @@ class PreCandidate(_Running):
         self._ask(self.server.term + 1, force=False)
         self._count(self.server.id, granted=True)
 
-    def _handlers(self) -> dict[MessageType, Callable[[Any, Message], None]]:
-        return _PRE_CANDIDATE_HANDLERS
-
     def on_pre_vote_response(self, message: Message) -> None:
         if message.reject or message.term == self.server.term + 1:
             self._count(message.sender, granted=not message.reject)
@@ -110,9 +105,6 @@ class Candidate(_Running):
 
     def start(self, *, force: bool) -> None:
         self._ask(self.server.term, force=force)
-
-    def _handlers(self) -> dict[MessageType, Callable[[Any, Message], None]]:
-        return _CANDIDATE_HANDLERS
 
     def on_persisted(self) -> None:
         server = self.server
@@ -138,5 +130,5 @@ _COMMON: dict[MessageType, Callable[[Any, Message], None]] = {
     MessageType.VOTE: _Running._on_vote_request,
     MessageType.PRE_VOTE: _Running._on_vote_request,
 }
-_PRE_CANDIDATE_HANDLERS = {**_COMMON, MessageType.PRE_VOTE_RESPONSE: PreCandidate.on_pre_vote_response}
-_CANDIDATE_HANDLERS = {**_COMMON, MessageType.VOTE_RESPONSE: Candidate.on_vote_response}
+PreCandidate.handlers = {**_COMMON, MessageType.PRE_VOTE_RESPONSE: PreCandidate.on_pre_vote_response}
+Candidate.handlers = {**_COMMON, MessageType.VOTE_RESPONSE: Candidate.on_vote_response}

@@ -159,8 +159,6 @@ class Leader(Behaviour):
             # Who loses the vote must not hold anything behind the entry that takes it: with a longer log it would
             # refuse those who do not know yet that the change is committed, need its vote, and could never lead.
             raise ProposalDropped("a voter is being removed", self.server.id)
-        if not self.server.config.voters:
-            raise ProposalDropped("the configuration is empty")
 
     def propose_change(self, change: ConfigChange) -> tuple[int, int]:
         server = self.server

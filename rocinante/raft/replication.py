@@ -205,8 +205,6 @@ class Replication:
     def maybe_commit(self) -> bool:
         """Commits what a quorum holds, if it is of this term. Returns whether the commit index moved."""
         server = self.server
-        if not server.config.voters:
-            return False
         index = joint_commit(server.config, self.matches)
         if index < self.term_start or not server.log.commit_to(index):
             return False

@@ -36,7 +36,7 @@ AFTER_PERSIST: Final = frozenset(
 """Messages that promise something about this node's disk, and wait for it (dissertation, section 3.8)."""
 
 
-class Behaviour:
+class Behaviour(ABC):
     """A role: what it does with time, messages and requests. The defaults are those of a node that does not lead."""
 
     __slots__ = ("server",)
@@ -48,13 +48,13 @@ class Behaviour:
     def __init__(self, server: Server) -> None:
         self.server = server
 
+    @abstractmethod
     def tick(self) -> None:
         """One tick has passed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, message: Message) -> None:
         """Takes a message of this term (or a pre-vote of a higher one)."""
-        raise NotImplementedError
 
     @property
     def claims_lease(self) -> bool:
@@ -68,18 +68,23 @@ class Behaviour:
 
     def flush(self) -> None:
         """Writes the messages that were put off until the next Ready."""
+        return
 
     def on_persisted(self) -> None:
         """Something became durable."""
+        return
 
     def on_applied(self) -> None:
         """`log.applied` moved."""
+        return
 
     def on_config(self) -> None:
         """`server.config` changed."""
+        return
 
     def leave(self) -> None:
         """Another role takes over."""
+        return
 
     def refusal(self) -> ProposalDropped:
         """Why this role takes no request."""

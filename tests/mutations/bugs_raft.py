@@ -299,7 +299,9 @@ REPLICATION: Final = (
         (
             "raft/log.py",
             "            return False\n        if index > self.last_index:\n",
-            "            return False\n        index = min(index, self.last_index)\n        if index > self.last_index:\n",
+            "            return False\n"
+            "        index = min(index, self.last_index)\n"
+            "        if index > self.last_index:\n",
         ),
         script="lost_log_is_fatal",
     ),

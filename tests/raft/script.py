@@ -161,6 +161,9 @@ class Stage:
     def do_peer_lost_its_log(self, plain: list[str], named: Arguments) -> None:
         self._node(plain[0]).raft.peer_lost_its_log(int(plain[1]), int(named["last"]))
 
+    def do_adopt_vote(self, plain: list[str], _: Arguments) -> None:
+        self._node(plain[0]).raft.adopt_vote()
+
     def do_forget_leader(self, plain: list[str], _: Arguments) -> None:
         self._node(plain[0]).raft.forget_leader()
 

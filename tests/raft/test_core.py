@@ -234,6 +234,39 @@ def test_a_leader_sends_before_its_own_disk_has_written() -> None:
     assert leader.status().persisted == 1
 
 
+# --- what nobody may do: the last line of defence ---------------------------------------------------------------
+
+
+def test_only_a_candidate_becomes_leader() -> None:
+    node = raft(ready=True)
+    with pytest.raises(FatalInconsistency, match="a follower cannot become leader"):
+        node.become_leader()
+    assert node.role is Role.FOLLOWER
+
+
+def test_a_term_never_falls() -> None:
+    node = raft(ready=True, hard_state=HardState(term=7))
+    with pytest.raises(FatalInconsistency, match="would fall from 7 to 6"):
+        node.become_follower(6, 0)
+    assert node.term == 7
+
+
+def test_a_node_that_is_not_ready_is_never_given_a_message() -> None:
+    with pytest.raises(FatalInconsistency, match="not ready was given"):
+        raft().behaviour.step(Message(MessageType.HEARTBEAT, 1, 2, 1))
+
+
+def test_only_a_change_is_applied_as_one() -> None:
+    cluster = Cluster([1])
+    node = cluster.elect(1)
+    node.raft.propose_change(ConfigChange((Change(ChangeKind.ADD_LEARNER, 2),)))
+    node.process()
+    node.persist()
+    [entry] = node.raft.ready().committed
+    with pytest.raises(FatalInconsistency, match="is not a membership change"):
+        node.raft.apply_change(entry._replace(kind=EntryKind.NORMAL))
+
+
 # --- time and chance --------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,5 @@ def test_a_row_that_is_none(text: str) -> None:
 
 def test_configurations_are_read_as_they_are_shown() -> None:
     config, rest = parse_config("(1 2)&&(2 3) learners=(4) next=(3) autoleave leave")
-    sets = map(frozenset, ({1, 2}, {2, 3}, {4}, {3}))
-    assert config == Config(*sets, auto_leave=True)
+    assert config == Config(frozenset({1, 2}), frozenset({2, 3}), frozenset({4}), frozenset({3}), auto_leave=True)
     assert rest == ["leave"]
