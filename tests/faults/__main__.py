@@ -79,6 +79,17 @@ def repeat_command(result: Result) -> str:
     return f"python -m tests.faults --only {result.fault} --nodes {result.nodes} --draw {result.draw}"
 
 
+def line_of(result: Result) -> str:
+    """A round in a line."""
+    notes = f"  ({', '.join(result.notes)})" if result.notes and not result.violations else ""
+    return (
+        f"{result.number:4} {result.fault:24} {result.nodes} nodes  {result.writes:5} writes  "
+        f"gap {result.gap_s:5.2f} s at {result.gap_at_s:4.1f} s  healed at {result.faulty_s:4.1f} s, "
+        f"whole {result.whole_s:4.1f} s later  {result.rss_mib:3.0f} MiB  "
+        f"{'VIOLATION' if result.violations else 'ok'}{notes}"
+    )
+
+
 def run(options: argparse.Namespace, stints: list[Stint], directory: Path, console: Console) -> list[Result]:
     """All rounds; tells on the way what happens."""
     results: list[Result] = []
@@ -93,17 +104,10 @@ def run(options: argparse.Namespace, stints: list[Stint], directory: Path, conso
         def done(result: Result) -> None:
             results.append(result)
             progress.advance(task)
-            verdict = "VIOLATION" if result.violations else "ok"
-            progress.console.print(
-                f"{result.number:4} {result.fault:24} {result.nodes} nodes  {result.writes:5} writes  "
-                f"gap {result.gap_s:5.2f} s  whole after {result.whole_s:4.1f} s  {result.rss_mib:3.0f} MiB  {verdict}"
-                + (f"  ({', '.join(result.notes)})" if result.notes and not result.violations else ""),
-                highlight=False,
-                soft_wrap=True,
-            )
+            told = [line_of(result)]
             if result.violations:
-                lines = [*result.violations, f"kept: {result.kept}", f"again: {repeat_command(result)}"]
-                progress.console.print("\n".join(f"       {line}" for line in lines), highlight=False, soft_wrap=True)
+                told += [*result.violations, f"kept: {result.kept}", f"again: {repeat_command(result)}"]
+            progress.console.print("\n       ".join(told), highlight=False, soft_wrap=True)
 
         for stint in stints:
             pace = replace(QUICK if options.quick else Pace(), keep=options.keep)

@@ -147,13 +147,13 @@ def unexplained(history: Iterable[Asked]) -> list[str]:
     return [f"{_short(one)}: {one.why}" for one in history if one.how == "error"][:SHOWN_MAX]
 
 
-def longest_gap_s(history: Iterable[Asked], begin: float, end: float) -> float:
-    """The longest time without any acknowledged write that overlaps [begin, end]."""
+def longest_gap(history: Iterable[Asked], begin: float, end: float) -> tuple[float, float]:
+    """(seconds, when it began) of the longest time without any acknowledged write that overlaps [begin, end]."""
     moments = sorted(one.returned for one in history if one.how == "ok" and is_write(one))
     before = [moment for moment in moments if moment <= begin]
     inside = [moment for moment in moments if begin < moment <= end]
     line = [before[-1] if before else begin, *inside, end]
-    return max(after - earlier for earlier, after in pairwise(line))
+    return max((after - earlier, earlier) for earlier, after in pairwise(line))
 
 
 def _short(one: Asked) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.cluster import NetworkCluster
-from tests.faults.history import Asked, is_write, longest_gap_s, read_history
+from tests.faults.history import Asked, is_write, longest_gap, read_history
 from tests.faults.loading import LoadProcess
 from tests.faults.namespaces import Lab
 from tests.faults.plan import Round, Stint
@@ -56,6 +56,8 @@ class Result:
     unknown: int = 0
     gap_s: float = 0.0
     """The longest time without an acknowledged write, from just before the fault on."""
+    gap_at_s: float = 0.0
+    """When that began, after the fault's first act."""
     faulty_s: float = 0.0
     """From the first act of the fault to the end of its healing."""
     whole_s: float = 0.0
@@ -168,4 +170,5 @@ def _count(result: Result, history: list[Asked], begin: float, end: float) -> No
             result.refused += 1
         else:
             result.unknown += 1
-    result.gap_s = longest_gap_s(history, begin, end)
+    result.gap_s, at = longest_gap(history, begin, end)
+    result.gap_at_s = at - begin
