@@ -205,7 +205,11 @@ class Raft(Server):
         self.behaviour.step(message)
 
     def _addressed(self, message: Message) -> bool:
-        return message.to == self.id and message.sender not in (NONE, self.id) and message.term > 0
+        return (
+            message.to == self.id
+            and message.sender not in (NONE, self.id)
+            and 0 < message.term <= self.term + self.options.max_term_leap
+        )
 
     def _enter_higher_term(self, message: Message) -> bool:
         """Follows into the term of `message` (paper, 5.1), unless it must not. False: the message is to be ignored."""

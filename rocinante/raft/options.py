@@ -41,6 +41,9 @@ class RaftOptions:
     """Bytes of entries handed out and not yet applied before no more are handed out."""
     max_pending_reads: int = 65536
     """ReadIndex requests that wait for their round."""
+    max_term_leap: int = 1 << 32
+    """A message of a term that is further ahead than this is dropped as damaged: no cluster gets there in a life, and
+    following it could end the numbers that a term has on the disk and on the wire (64 bits)."""
     pre_vote: bool = True
     """Ask before the term is raised (dissertation, 9.6)."""
     check_quorum: bool = True
