@@ -41,6 +41,8 @@ PEER_QUEUE_MESSAGES_MAX: Final = 4096
 PEER_QUEUE_BYTES_MAX: Final = 64 * MIB
 PEER_BATCH_BYTES_MAX: Final = 8 * MIB
 PEER_HEARTBEAT_QUEUE_MESSAGES_MAX: Final = 256
+PEER_TEXT_CHARACTERS_MAX: Final = 1024
+"""A reason or a version that a peer tells: it goes into logs, answers and status pages."""
 PEER_REDIAL_MS_MAX: Final = 200
 """Wait before the next dial, jittered down to half."""
 PEER_REFUSED_REDIAL_S: Final = 1.0
@@ -99,6 +101,9 @@ FLOW_ORIGIN_BYTES_MAX: Final = 63
 FLOW_LIST_RECORDS_MAX: Final = 10_000
 FLOW_EXPIRE_KEYS_MAX: Final = 10_000
 
+COMMAND_BYTES_MAX: Final = FLOW_BATCH_BYTES_MAX + 1 * KIB
+"""The largest command that any request becomes: a flow batch, with its header and origin."""
+
 # --- storage (storage/)
 DISK_RESERVE_BYTES: Final = 512 * MIB
 """Below this much free room writes are refused: enough for a snapshot and for LevelDB to compact."""
@@ -113,8 +118,6 @@ LOG_TRIM_ENTRIES: Final = 512
 LOG_RECLAIM_BYTES: Final = 64 * MIB
 """Growth of LevelDB's files after which it is asked to give back the room of deleted entries."""
 LOG_PROGRESS_ENTRIES: Final = 2048
-LOG_CHECK_READ_BYTES: Final = 1 * MIB
-"""At a start every file of the log is read once in pieces of this size, before LevelDB maps it."""
 """How often a load reports its progress."""
 SNAPSHOT_HEADER_BYTES_MAX: Final = 1 * MIB
 SNAPSHOT_READ_BYTES: Final = 1 * MIB

@@ -12,6 +12,8 @@ from typing import Final
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
 from rocinante.node.guests import Guests
+from rocinante.node.directory import ContentCheck
+from rocinante.node.frames import check_changes, check_frame
 from rocinante.node.membership import Membership
 from rocinante.node.requests import Ingress
 from rocinante.pb.v1 import peer_pb2 as pb
@@ -88,8 +90,10 @@ class Receiver:
                 message = decode_message(frame.raft)
                 if message.sender != sender:
                     raise MalformedMessage(f"sender: {format_id(message.sender)} on the stream of {format_id(sender)}")
+                check_changes(message)
                 core.append(message)
             else:
+                check_frame(frame)
                 frames.append((sender, frame))
         self._ingress.put_messages(core, frames)
 
@@ -147,8 +151,10 @@ class IncomingSnapshot:
         self._store = store
         self._meta = meta
         self._sink: SnapshotSink | None = None
+        self._check = ContentCheck()
 
     def write(self, chunk: bytes) -> None:
+        self._check.feed(chunk)
         if self._sink is None:
             self._sink = self._store.create(self._meta)
         self._sink.write(chunk)
@@ -158,8 +164,10 @@ class IncomingSnapshot:
             self._receiver.snapshot_ended(None)
             raise ValueError("data: a snapshot without content")
         try:
+            self._check.end()
             self._sink.finish(self._digest)
         except (ValueError, StorageError):
+            self._sink.abort()
             self._receiver.snapshot_ended(None)
             raise
         self._receiver.snapshot_ended(self._message)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from rocinante.pb.v1 import peer_pb2 as pb
-from rocinante.raft.types import Config, Entry, EntryKind, Message, MessageType
+from rocinante.raft.membership import MEMBERS_MAX, check_config, decode_change
+from rocinante.raft.types import Config, Entry, EntryKind, InvalidChange, Message, MessageType
 
 ENTRY_OVERHEAD_BYTES: Final = 32
 """About what one entry costs on the wire besides its data."""
@@ -83,9 +84,19 @@ def _decode_entries(frame: pb.RaftMessage) -> tuple[Entry, ...]:
             raise MalformedMessage(f"entries: term {item.term} of entry {item.index} is not in {term}..{frame.term}")
         if item.kind not in (0, 1):
             raise MalformedMessage(f"entries: {item.kind} is not a kind of entry")
+        if item.kind == EntryKind.CONFIG:
+            _check_change(item)
         entries.append(Entry(item.index, item.term, EntryKind(item.kind), item.data))
         expected, term = expected + 1, item.term
     return tuple(entries)
+
+
+def _check_change(item: pb.LogEntryFrame) -> None:
+    """A membership change that cannot be read must not get into the log: there it ends every node that has it."""
+    try:
+        decode_change(item.data)
+    except InvalidChange as error:
+        raise MalformedMessage(f"entries: the change at {item.index} cannot be read: {error}") from None
 
 
 def encode_config(config: Config) -> pb.ConfigFrame:
@@ -99,13 +110,20 @@ def encode_config(config: Config) -> pb.ConfigFrame:
 
 
 def decode_config(frame: pb.ConfigFrame) -> Config:
-    return Config(
+    """Raises MalformedMessage for a configuration that breaks the rules of configurations."""
+    config = Config(
         voters=frozenset(frame.voters),
         voters_outgoing=frozenset(frame.voters_outgoing),
         learners=frozenset(frame.learners),
         learners_next=frozenset(frame.learners_next),
         auto_leave=frame.auto_leave,
     )
+    if len(config.members) > MEMBERS_MAX:
+        raise MalformedMessage(f"config: {len(config.members)} members; at most {MEMBERS_MAX}")
+    try:
+        return check_config(config)
+    except InvalidChange as error:
+        raise MalformedMessage(f"config: {error}") from None
 
 
 def message_bytes(message: Message) -> int:

@@ -57,25 +57,81 @@ def rechunk(parts: Iterable[bytes], chunk_bytes: int) -> Iterator[bytes]:
 def unframe(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """(tag, payload) of every section, checked. Raises SnapshotError."""
     reader = _Reader(chunks)
-    start = reader.take(_START.size, "the header")
-    magic, version = _START.unpack(start)
-    if magic != MAGIC:
-        raise SnapshotError(f"snapshot: begins with {magic!r}, {MAGIC!r} is expected")
-    if version != VERSION:
-        raise SnapshotError(f"snapshot: version {version}; this software reads version {VERSION}")
+    _check_start(reader.take(_START.size, "the header"))
     number = 0
     while not reader.at_end():
         where = f"section {number}"
         header = reader.take(_HEADER.size, where)
-        tag, length = _HEADER.unpack(header)
-        if length > limits.STATE_SECTION_BYTES_MAX:
-            raise SnapshotError(f"snapshot: {where} is damaged: its length says {length} bytes")
+        tag, length = header[0], _section_length(header, where)
         payload = reader.take(length, where)
         (crc,) = _CRC.unpack(reader.take(_CRC.size, where))
         if crc != zlib.crc32(payload, zlib.crc32(header)):
             raise SnapshotError(f"snapshot: {where} (tag {tag}, {length} bytes) is damaged: its checksum is wrong")
         yield tag, payload
         number += 1
+
+
+class FrameCheck:
+    """The check of `unframe` for content that is handed in piece by piece and not kept, however long its sections are.
+
+    Raises SnapshotError from `feed` or `end`. What is in the sections is not looked at.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._begun = False
+        self._left = 0
+        """Bytes of the payload under way that are still to come."""
+        self._crc: int | None = None
+        """Of the section under way; None between two of them."""
+        self._sections = 0
+
+    def feed(self, data: bytes) -> None:
+        data, at = self._buffer + data, 0
+        while True:
+            if self._left:
+                taken = min(self._left, len(data) - at)
+                self._crc = zlib.crc32(memoryview(data)[at : at + taken], self._crc or 0)
+                at, self._left = at + taken, self._left - taken
+            needed = _START if not self._begun else _HEADER if self._crc is None else _CRC
+            if self._left or len(data) - at < needed.size:
+                break
+            self._take(data[at : at + needed.size])
+            at += needed.size
+        self._buffer = data[at:]
+
+    def _take(self, part: bytes) -> None:
+        where = f"section {self._sections}"
+        if not self._begun:
+            _check_start(part)
+            self._begun = True
+        elif self._crc is None:
+            self._left = _section_length(part, where)
+            self._crc = zlib.crc32(part)
+        else:
+            if self._crc != _CRC.unpack(part)[0]:
+                raise SnapshotError(f"snapshot: {where} is damaged: its checksum is wrong")
+            self._crc = None
+            self._sections += 1
+
+    def end(self) -> None:
+        if not self._begun or self._buffer or self._crc is not None or not self._sections:
+            raise SnapshotError(f"snapshot: ends within section {self._sections}")
+
+
+def _check_start(start: bytes) -> None:
+    magic, version = _START.unpack(start)
+    if magic != MAGIC:
+        raise SnapshotError(f"snapshot: begins with {magic!r}, {MAGIC!r} is expected")
+    if version != VERSION:
+        raise SnapshotError(f"snapshot: version {version}; this software reads version {VERSION}")
+
+
+def _section_length(header: bytes, where: str) -> int:
+    length: int = _HEADER.unpack(header)[1]
+    if length > limits.STATE_SECTION_BYTES_MAX:
+        raise SnapshotError(f"snapshot: {where} is damaged: its length says {length} bytes")
+    return length
 
 
 class _Reader:

@@ -14,10 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from google.protobuf.message import DecodeError
+
 from rocinante.config import ClusterConfig, Controller, StorageEngine, StorageOptions
 from rocinante.node.node import Node
 from rocinante.node.opening import core_options, make_core, open_node
 from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers import MalformedMessage
+from rocinante.peers.server import _RefusedError
 from rocinante.raft.core import Raft
 from rocinante.raft.types import MessageType, Role
 from rocinante.storage import records
@@ -31,6 +35,10 @@ TURNS_MAX: Final = 10_000
 """Until a node that is left alone has nothing more to do."""
 
 
+class Refused(Exception):
+    """A stream ended with a status, as it should for what cannot be taken."""
+
+
 class HandDriven:
     """`with HandDriven.leader() as node: node.receive(batch)`; `node.settle()` after what was done to it."""
 
@@ -42,6 +50,7 @@ class HandDriven:
         driver._clock = lambda: self.now
         driver._next_tick = self.now
         driver._running = True
+        driver._turn = driver._one_turn  # type: ignore[method-assign]  # whose failure would end this process
         self.node.disk.on_written = driver._written
         # Channels need a running loop; without them every message is "not sent". Nor is any network dialled.
         self.node.transport.pause()
@@ -90,19 +99,29 @@ class HandDriven:
         self.receive(pb.PeerBatch(hello=hello(), messages=messages).SerializeToString())
 
     def receive(self, *batches: bytes) -> None:
-        """One stream of Exchange; raises what its handler turns into a status, and what ends a driver."""
+        """One stream of Exchange. Raises Refused where its handler answers with a status; what else comes out would
+        end a driver."""
+        refusal: Refused | None = None
         try:
             _run(self.node.peer_service._read_batches(_stream(batches)))
-        finally:
-            self.settle()
+        except (_RefusedError, DecodeError, MalformedMessage) as error:
+            refusal = Refused(str(error))
+        self.settle()
+        if refusal:
+            raise refusal
 
     def receive_snapshot(self, *chunks: bytes) -> pb.SnapshotInstalled:
-        """One stream of InstallSnapshot; raises as `receive` does."""
+        """One stream of InstallSnapshot. Raises as `receive` does."""
+        answer, refusal = pb.SnapshotInstalled(), None
         with asyncio.Runner() as runner:  # its writes go to a worker thread
             try:
-                return runner.run(self.node.peer_service._read_snapshot(_stream(chunks)))
-            finally:
-                self.settle()
+                answer = runner.run(self.node.peer_service._read_snapshot(_stream(chunks)))
+            except (_RefusedError, DecodeError, ValueError) as error:
+                refusal = Refused(str(error))
+        self.settle()
+        if refusal:
+            raise refusal
+        return answer
 
     def tick(self, count: int = 1) -> None:
         for _ in range(count):

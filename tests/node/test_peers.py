@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from rocinante import limits
 from rocinante.identity import cluster_id
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.raft.types import MessageType
+from rocinante.state.sections import frame
 from rocinante.version import PROTOCOL_VERSION
 from tests.node.tools import metrics, others, settle
 from tests.support.cluster import Cluster
@@ -77,6 +79,8 @@ TOO_LARGE = bytes(limits.GRPC_MESSAGE_BYTES_MAX + 1)
 SNAPSHOT_TYPE = int(MessageType.SNAPSHOT)
 NO_HELLO = pb.SnapshotChunk(index=1).SerializeToString()
 FIVE = b"12345"
+CONTENT = b"\0\0\0\2[]" + b"".join(frame([(1, b"payload")]))
+"""What can be told from a snapshot before it is read, is right in it."""
 REFUSED, INVALID = "FAILED_PRECONDITION", "INVALID_ARGUMENT"
 Case = tuple[str, str, str, Callable[[Peer], list[bytes]]]
 
@@ -105,6 +109,12 @@ def chunk(peer: Peer, **fields: object) -> bytes:
     return pb.SnapshotChunk(**{**known, **fields}).SerializeToString()  # type: ignore[arg-type]
 
 
+def whole(peer: Peer, content: bytes, **fields: object) -> bytes:
+    """All of it in one chunk, with a length and a digest that are right."""
+    digest = blake2b(content, digest_size=32).digest()
+    return chunk(peer, **{"total_bytes": len(content), "data": content, "digest": digest, **fields})
+
+
 SNAPSHOT: list[Case] = [
     ("of another cluster", REFUSED, "cluster_id: ", lambda p: [chunk(p, hello=p.hello(cluster_id=1))]),
     ("no member", REFUSED, "is not a member", lambda p: [chunk(p, hello=p.hello(sender=STRANGER))]),
@@ -113,9 +123,14 @@ SNAPSHOT: list[Case] = [
     ("without a hello", INVALID, "hello: missing", lambda p: [NO_HELLO]),
     ("without an index", INVALID, "must not be empty", lambda p: [chunk(p, index=0)]),
     ("more than announced", INVALID, "more than the 3 bytes", lambda p: [chunk(p, total_bytes=3, data=FIVE)]),
-    ("less than announced", INVALID, "9 announced, 5 came", lambda p: [chunk(p, total_bytes=9, data=FIVE)]),
+    ("less than announced", INVALID, "9 announced, 3 came", lambda p: [chunk(p, total_bytes=9, data=bytes(3))]),
     ("out of order", INVALID, "offset: 4", lambda p: [chunk(p, total_bytes=9), chunk(p, offset=4, data=b"x")]),
-    ("of another digest", INVALID, "digest", lambda p: [chunk(p, total_bytes=5, data=FIVE, digest=bytes(32))]),
+    ("of another digest", INVALID, "digest", lambda p: [whole(p, CONTENT, digest=bytes(32))]),
+    ("without a list of members", INVALID, "list of members has", lambda p: [whole(p, FIVE)]),
+    ("with members that are none", INVALID, "list of members cannot", lambda p: [whole(p, b"\0\0\0\2{}")]),
+    ("of another version", INVALID, "version 9", lambda p: [whole(p, b"\0\0\0\2[]RSTATE\0\x09")]),
+    ("with a damaged section", INVALID, "checksum is wrong", lambda p: [whole(p, CONTENT[:-1] + b"\0")]),
+    ("cut short", INVALID, "ends within", lambda p: [whole(p, CONTENT[:-1])]),
 ]  # fmt: skip
 
 
@@ -174,10 +189,12 @@ def test_messages_of_the_wrong_role_or_for_another_are_ignored(cluster: Cluster,
 
 
 def test_a_forward_that_is_no_command_changes_nothing_anywhere(cluster: Cluster, peer: Peer) -> None:
+    """What cannot be a command is refused; what can, and is none, gets into the log and does nothing."""
     leader = cluster.wait_leader()
     revision = cluster.put(leader, "peers/before", "v")
-    forward = pb.PeerMessage(forward=pb.Forward(commands=[b"", GARBAGE, bytes(40)], number=7))
-    assert peer.send("Exchange", with_message(peer, forward))[0] == "OK"
+    for commands, code in (([b"", GARBAGE], INVALID), ([bytes(40)], "OK")):
+        forward = pb.PeerMessage(forward=pb.Forward(commands=commands, number=7))
+        assert peer.send("Exchange", with_message(peer, forward))[0] == code
     assert cluster.put(leader, "peers/after", "v") == revision + 1
     settle(cluster)
     cluster.wait_equal_digests()

@@ -7,7 +7,5 @@ from typing import Final
 from tests.fuzz.targets import Target, agents, config, flows, peers, rest, storage
 
 TARGETS: Final[dict[str, Target]] = {
-    target.name: target
-    for module in (peers, storage, flows, config, rest, agents)
-    for target in module.TARGETS
+    target.name: target for module in (peers, storage, flows, config, rest, agents) for target in module.TARGETS
 }

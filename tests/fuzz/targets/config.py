@@ -73,9 +73,8 @@ def seeds() -> list[bytes]:
         b"artifact: {cluster: {name: " + b"9" * 5000 + b", controllers: [{port: " + b"9" * 5000 + b"}]}}\n",
         b"? [a, b]\n: {}\n<<: {artifact: 1}\n",
         SHORT.replace(b"name: test", b"name: test\n    name: test"),
-        "artifact: {cluster: {name: \"\\ud800\", datacenter: é}}".encode(),
+        'artifact: {cluster: {name: "\\ud800", datacenter: é}}'.encode(),
     ]
 
 
 TARGETS: Final = [Target("config", one_config, seeds, ("rocinante.config",), 65_536, 150)]
-

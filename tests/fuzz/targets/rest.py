@@ -119,7 +119,7 @@ def request_seeds() -> list[bytes]:
     return [
         b"PUT /v1/kv/a/b%00%ff\n\nvalue",
         b"GET /v1/kv/a?raw&serializable=1&revision=2",
-        b"DELETE /v1/kv/a\nif-match: \"3\"\n\n",
+        b'DELETE /v1/kv/a\nif-match: "3"\n\n',
         b"PUT /v1/kv/a\nif-none-match: *\nrocinante-session: 00000000000000ff\nrocinante-seq: 1\nrocinante-ack: 0\n\nv",
         b"GET /v1/kv?prefix=a&limit=2&cursor=YQ&keys_only=true",
         b"POST /v1/flows?origin=dc2" + json_type + b"[" + flow + b"]",

@@ -154,9 +154,7 @@ def _repair(content: bytes) -> bytes:
     meta = content[_PREFIX.size : _PREFIX.size + meta_bytes]
     body = content[_PREFIX.size + meta_bytes + 12 : len(content) - DIGEST_BYTES]
     head = _PREFIX.pack(magic, version, meta_bytes) + meta + struct.pack(">Q", len(body))
-    return (
-        head + struct.pack(">I", zlib.crc32(head)) + body + blake2b(body, digest_size=DIGEST_BYTES).digest()
-    )
+    return head + struct.pack(">I", zlib.crc32(head)) + body + blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
 def snapshot_file_seeds() -> list[bytes]:
@@ -207,9 +205,7 @@ def state_seeds() -> list[bytes]:
             machine.apply(1, 1, b"")
         with machine.freeze() as frozen:
             content = b"".join(frozen.chunks(1 << 20))
-        sections = b"".join(
-            bytes((tag,)) + len(payload).to_bytes(2) + payload for tag, payload in unframe([content])
-        )
+        sections = b"".join(bytes((tag,)) + len(payload).to_bytes(2) + payload for tag, payload in unframe([content]))
         seeds += [b"\x00" + content, b"\x01" + sections]
     return [*seeds, b"\x00" + MAGIC + STATE_VERSION.to_bytes(2) + b"\x01\x7f\xff\xff\xff"]
 
@@ -224,7 +220,7 @@ def one_snapshot_head(data: bytes) -> None:
     for identifier, member in members.items():
         assert isinstance(member.name, str)
         assert 0 < identifier < 2**64
-        assert 1 <= member.port <= 65535
+        assert 0 <= member.port <= 65535
     encode_members(members.values())
 
 
