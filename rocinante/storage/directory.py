@@ -300,7 +300,7 @@ def unusable(place: Path, error: Exception) -> DataDirectoryError | StorageError
         return StorageError(f"the disk of {place} fails: {text}; replace it. If data was lost, {ADVICE}")
     if isinstance(error, OSError) and error.errno:
         return DirectoryUnavailableError(f"cannot use {place} as data directory: {text}")
-    return DataDirectoryError(f"{place} cannot be opened: {text}; if it is damaged, {ADVICE}")
+    return DataDirectoryError(f"damaged data directory: {place} cannot be opened: {text}; {ADVICE}")
 
 
 def check_readable(directory: Path) -> None:

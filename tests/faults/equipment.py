@@ -21,6 +21,7 @@ from random import Random
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from rocinante.errors import RocinanteError
 from tests.faults.cluster import NetworkCluster
 from tests.faults.disk import MIB, Disk, sweep, unusable
 from tests.faults.preload import FaultyDisk
@@ -109,6 +110,26 @@ def ends_with(scene: Scene, number: int, status: int, because: str) -> None:
         raise AssertionError(
             f"node{number} ended with {got}, not {status}: {because}\n{scene.cluster.nodes[number].tail(5)}"
         )
+
+
+def lead(scene: Scene, number: int) -> None:
+    """Leadership is handed to this node."""
+    identity = scene.cluster.identity(number)
+
+    def leads() -> bool:
+        with contextlib.suppress(RocinanteError):  # there may be no leader now
+            scene.cluster.client.cluster.transfer(identity)
+        return scene.cluster.leader() == number
+
+    scene.cluster.wait_until(leads, f"node{number} leads")
+
+
+def forget(scene: Scene, number: int) -> None:
+    """A node that was removed and has ended is no part of the cluster any more; a later one may have its number."""
+    if scene.cluster.nodes[number].running:
+        raise AssertionError(f"node{number} still runs")
+    scene.cluster.wipe(number)
+    del scene.cluster.nodes[number]
 
 
 def refuses_to_start(scene: Scene, number: int) -> tuple[int, str]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-MODULES: Final = ("processes", "partitions", "slowness", "leadership", "disks", "power")
+MODULES: Final = (
+    "processes",
+    "partitions",
+    "slowness",
+    "leadership",
+    "disks",
+    "power",
+    "damage",
+    "snapshots",
+    "members",
+)
 
 __all__ = ["load"]
 
