@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,6 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 PROCESSES: Final = 2
-NICE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ def run_job(job: Job) -> Sight:
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: os.nice(NICE) and None,
     )
     sight, ended = Sight(), False
     for line in done.stdout.splitlines():

@@ -6,6 +6,7 @@ the patch itself is broken (a name that is not there) is no sight of the bug: it
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,8 +76,14 @@ def seen_by_seed(seed: int) -> str:
             run(seed)
     except (SimulationFailure, _Endless) as error:
         _check(error)
-        return _first_line(error).removeprefix(f"seed {seed}: ")
+        return _said(_first_line(error).removeprefix(f"seed {seed}: "))
     return ""
+
+
+def _said(text: str) -> str:
+    """Without the name of the exception that carries it."""
+    found = re.fullmatch(r"(?:SimulationFailure|AssertionError)\((?P<quote>['\"])(?P<what>.*)(?P=quote)\)", text)
+    return found["what"] if found else text
 
 
 def _first_line(error: BaseException) -> str:

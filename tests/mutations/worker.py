@@ -1,19 +1,21 @@
 """`python -m tests.mutations.worker` with a job on its standard input: one process, one bug, its killers.
 
-The job is a JSON object: `bug` (a name; "" for the product as it is), `scripts` (names), `seeds` ([first, last] or a
-list) and `all` (go on after the first that sees it, else not). A line of JSON comes out for each that saw it, and
-for the end: {"end": true}, or {"error": "..."} where the bug could not be put in.
+The job is a JSON object: `bug` (a name; "" for the product as it is), `scripts` (names), `seeds` (numbers) and `all`
+(scripts that see it do not end the job; the first seed that does always ends it). A line of JSON comes out for each
+that saw it, and for the end: {"end": true}, or {"error": "..."} where the bug could not be put in.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from tests.mutations.bugs import BUGS
 from tests.mutations.patching import DoesNotApply, install
+
+NICE: Final = 10
 
 
 def _say(**values: Any) -> None:
@@ -33,7 +35,7 @@ def _run(job: dict[str, Any]) -> None:
                 if not job["all"]:
                     break
         if not killed or job["all"]:
-            for seed in _seeds(job["seeds"]):
+            for seed in job["seeds"]:
                 if what := killers.seen_by_seed(seed):
                     _say(seed=seed, what=what)
                     break
@@ -43,11 +45,8 @@ def _run(job: dict[str, Any]) -> None:
         patcher.check_reached()
 
 
-def _seeds(given: list[int] | dict[str, int]) -> Iterable[int]:
-    return given if isinstance(given, list) else range(given["first"], given["last"] + 1)
-
-
 def main() -> int:
+    os.nice(NICE)
     try:
         _run(json.load(sys.stdin))
     except DoesNotApply as error:
