@@ -2,14 +2,18 @@
 
 The real `LevelDbLog` runs on it, with the real encoding of its records. What a crash leaves: everything that was
 synced; of the unsynced batches, in their order, a prefix; of the writes that waited for the disk thread, also a prefix,
-whose acknowledgement nobody got. Faults: a sync that fails (EIO), a full disk, a slow one, a flipped bit.
+whose acknowledgement nobody got. A batch is there wholly or not at all: LevelDB's log drops a record that was torn.
+Faults: a write or a sync that fails (EIO, ENOSPC), reads that fail at a start, a full disk, a slow one, a flipped bit
+in a record or in a snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import plyvel
 
@@ -21,9 +25,13 @@ from rocinante.storage.base import Identity, LogStore, SnapshotStore
 from rocinante.storage.leveldb import LevelDbLog
 from rocinante.storage.memory import MemorySnapshots
 
+from .named import REACHED
 from .world import Place, World, current_host
 
 GIB = 1 << 30
+NO_SPACE: Final = b"simulated: No space left on device"
+DECODED_MAX: Final = 100_000
+"""Records whose decoded form is remembered: the oracle asks for the same ones again and again."""
 
 
 class Batch:
@@ -60,12 +68,18 @@ class Files:
         self._data: dict[bytes, bytes] = {}
         """As the process sees it."""
         self._unsynced: list[dict[bytes, bytes | None]] = []
-        self.fail_next = False
-        """The next synced write fails, and leaves behind what it likes."""
+        self.fail_next = ""
+        """`sync`: the next synced write fails, and leaves behind what it likes; `write`: the next of any kind does."""
+        self.no_space = False
+        """Every write fails."""
+        self.unreadable = False
+        """Every read fails (EIO)."""
 
     # --- plyvel.DB
 
     def get(self, key: bytes, *, verify_checksums: bool = False) -> bytes | None:
+        if self.unreadable:
+            raise plyvel.IOError(b"simulated: Input/output error")
         return self._data.get(key)
 
     def iterator(
@@ -94,8 +108,10 @@ class Files:
     # --- the disk below
 
     def write(self, changes: dict[bytes, bytes | None], *, sync: bool) -> None:
-        if self.fail_next and sync:
-            self.fail_next = False
+        if self.no_space:
+            raise plyvel.IOError(NO_SPACE)
+        if self.fail_next and (sync or self.fail_next == "write"):
+            self.fail_next = ""
             if self._world.random.random() < 0.5:
                 self._unsynced.append(changes)
             raise plyvel.IOError(b"simulated: Input/output error")
@@ -108,20 +124,28 @@ class Files:
 
     def crash(self) -> None:
         """Keep what was synced and a prefix of the rest, which is durable from now on."""
+        if self._unsynced:
+            self._world.count(REACHED + "a crash with writes that are not synced")
         for batch in self._unsynced[: self._world.random.randint(0, len(self._unsynced))]:
             _change(self._durable, batch)
         self._unsynced.clear()
         self._data = dict(self._durable)
-        self.fail_next = False
+        self.fail_next = ""
 
-    def term_of(self, index: int) -> int:
-        """Of a durable entry; 0 where there is none."""
+    def holds(self, index: int, term: int = 0) -> bool:
+        """Whether an entry (of this term, if one is given) is durable, or a snapshot that stands for it."""
         value = self._durable.get(records.entry_key(index))
-        return records.decode_entry(value).term if value is not None else 0
+        if value is not None and (not term or _term(value) == term):
+            return True
+        return self.snapshot_index() >= index
 
     def snapshot_index(self) -> int:
         value = self._durable.get(records.KEY_SNAPSHOT)
-        return records.decode_meta(records.unseal(value)).index if value is not None else 0
+        return _snapshot_index(value) if value is not None else 0
+
+    def hard_state(self) -> HardState:
+        value = self._durable.get(records.KEY_HARD)
+        return _hard_state(value) if value is not None else HardState()
 
     def flip_a_bit(self) -> str:
         """Somewhere in what a start reads; where."""
@@ -137,6 +161,21 @@ class Files:
         value[at // 8] ^= 1 << at % 8
         self._durable[key] = self._data[key] = bytes(value)
         return f"bit {at} of {key!r}"
+
+
+@lru_cache(DECODED_MAX)
+def _term(value: bytes) -> int:
+    return records.decode_entry(value).term
+
+
+@lru_cache(DECODED_MAX)
+def _snapshot_index(value: bytes) -> int:
+    return records.decode_meta(records.unseal(value)).index
+
+
+@lru_cache(DECODED_MAX)
+def _hard_state(value: bytes) -> HardState:
+    return records.decode_hard(value)
 
 
 def _change(data: dict[bytes, bytes], changes: dict[bytes, bytes | None]) -> None:
@@ -177,14 +216,19 @@ class SimMark:
 class SimTrimmer:
     """In place of the thread `trim`: deletes at once, unsynced."""
 
-    def __init__(self, db: Files, size_bytes: object, failed: object) -> None:
+    def __init__(self, db: Files, size_bytes: object, failed: Callable[[str], None]) -> None:
         self._db = db
+        self._failed = failed
 
     def add(self, start: int, stop: int) -> None:
-        if start < stop:
+        if start >= stop:
+            return
+        try:
             with self._db.write_batch(transaction=True, sync=False) as batch:
                 for index in range(start, stop):
                     batch.delete(records.entry_key(index))
+        except plyvel.Error as error:
+            self._failed(str(error))
 
     def stop(self) -> None:
         return
@@ -198,7 +242,24 @@ class SimSnapshots(MemorySnapshots):
         self.recorded_index = 0
 
     def problem(self, meta: SnapshotMeta) -> str | None:
-        return None if (meta.index, meta.term) in self._held else f"snapshot {meta.index}: no such file"
+        held = self._held.get((meta.index, meta.term))
+        if held is None:
+            return f"snapshot {meta.index}: no such file"
+        snapshot, content = held
+        whole = blake2b(content, digest_size=len(snapshot.digest)).digest() == snapshot.digest
+        return None if whole else f"snapshot {meta.index}: the content's digest is wrong"
+
+    def flip_a_bit(self, world: World) -> str:
+        """In the newest; where, or "" if there is none."""
+        if not self._held:
+            return ""
+        key = max(self._held)
+        snapshot, content = self._held[key]
+        at = world.random.randrange(len(content) * 8)
+        damaged = bytearray(content)
+        damaged[at // 8] ^= 1 << at % 8
+        self._held = {**self._held, key: (snapshot, bytes(damaged))}
+        return f"bit {at} of snapshot {key[0]}"
 
     def remove_newer(self, index: int) -> None:
         self._held = {key: value for key, value in self._held.items() if key[0] <= index}
@@ -231,6 +292,7 @@ class Storage:
     name = "leveldb"
 
     def __init__(self, world: World) -> None:
+        self._world = world
         self.files = Files(world)
         self.mark = SimMark()
         self.catching_up = False
@@ -239,6 +301,14 @@ class Storage:
         self._snapshots = SimSnapshots()
         self.snapshots: SnapshotStore = self._snapshots
         self.log: LogStore
+
+    def flip_a_bit(self, *, of_snapshot: bool) -> str:
+        """Somewhere in what a start reads; where."""
+        where = self._snapshots.flip_a_bit(self._world) if of_snapshot else ""
+        return where or self.files.flip_a_bit()
+
+    def snapshots_kept(self) -> int:
+        return len(self._snapshots.list())
 
     def open(self, identity: Identity) -> Storage:
         """Another start on what is there."""
@@ -272,7 +342,13 @@ class SimDisk(Disk):
     def start(self) -> None:
         return
 
+    @property
+    def waiting(self) -> bool:
+        return not self._queue.empty()
+
     def put(self, ready: Ready) -> None:
+        if ready.entries:
+            self.host.oracle.matching.stored(self.host, ready.entries)
         super().put(ready)
         self._schedule()
         if self.host.crash_in_write:
@@ -302,7 +378,10 @@ class SimDisk(Disk):
     def crash(self) -> None:
         """Of what waits a prefix becomes durable, one by one, and nobody hears of it."""
         self.on_written = lambda _readys: None
-        for _ in range(self.host.world.random.randint(0, self._queue.qsize())):
+        done = self.host.world.random.randint(0, self._queue.qsize())
+        if self._queue.qsize() > done:
+            self.host.oracle.reached("a write is torn by a crash, and dropped")
+        for _ in range(done):
             item = self._queue.get()
             try:
                 if isinstance(item, Ready):

@@ -71,7 +71,8 @@ class Faults:
         """What is down, paused, full or slow is not any more."""
         for host in hosts:
             host.slow, host.crash_in_write = 1.0, False
-            host.storage.full = host.storage.files.fail_next = False
+            host.storage.full = host.storage.files.no_space = host.storage.files.unreadable = False
+            host.storage.files.fail_next = ""
             if host.paused:
                 self._world.resume(host)
             self._world.at(self._world.random.uniform(0.0, 0.5), None, "start", host.restart)
@@ -252,10 +253,10 @@ class Faults:
         host = self._host()
         if host is None:
             return
-        host.storage.files.fail_next = True
+        host.storage.files.fail_next = "sync"
 
         def repaired() -> None:
-            host.storage.files.fail_next = False
+            host.storage.files.fail_next = ""
             host.restart()
 
         self._after(1.0, 4.0, repaired)
@@ -282,7 +283,7 @@ class Faults:
         if host is None or not self._may_lose(host):
             return
         host.crash()
-        where = host.storage.files.flip_a_bit()
+        where = host.storage.flip_a_bit(of_snapshot=False)
         try:
             host.start()
         except DataDirectoryError as error:

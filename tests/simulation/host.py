@@ -28,7 +28,7 @@ import rocinante.peers.transport
 import rocinante.storage.leveldb
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
-from rocinante.errors import RocinanteError
+from rocinante.errors import DataDirectoryError, RocinanteError, StorageError
 from rocinante.node.apply import Act, Apply, Committed, Restore
 from rocinante.node.housekeeping import Housekeeping
 from rocinante.node.node import Node
@@ -36,12 +36,15 @@ from rocinante.node.opening import core_options, open_node
 from rocinante.node.snapshotter import Snapshotter
 from rocinante.raft.options import RaftOptions
 from rocinante.raft.types import Config, Role
+from rocinante.state.command import Command
 from rocinante.state.machine import Applied, Position, StateMachine
 from rocinante.storage.base import Identity
 
 from .disk import SimDisk, SimMarker, SimTrimmer, Storage
 from .network import Network, SimTransport
 from .oracle import Oracle
+from .promises import LastLife
+from .states import Carried
 from .world import SimulationFailure, VirtualLoop, VirtualRandom, VirtualTime, World, current_host, enter
 
 GONE_DELAY_S: Final = 0.05
@@ -60,16 +63,46 @@ class Seen:
 
 
 class CheckedStateMachine(StateMachine):
+    """Tells the oracle of every entry, and which of its commands were carried out (and not answered from memory)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._carried: Carried = []
+        self._name = (0, 0)
+        self._listen()
+
+    def _listen(self) -> None:
+        applier: Any = self._applier
+        carry_out = applier._command
+
+        def command(command: Command) -> object:
+            self._name = (command.session, command.seq)
+            return carry_out(command)
+
+        applier._command = command
+        for kind, handler in list(applier._handlers.items()):
+            applier._handlers[kind] = self._noted(int(kind), handler)
+
+    def _noted(self, kind: int, handler: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def noted(body: bytes) -> Any:
+            result = handler(body)
+            self._carried.append((*self._name, kind, body))
+            return result
+
+        return noted
+
     def apply(self, index: int, term: int, data: bytes) -> Applied:
         applied = super().apply(index, term, data)
+        carried, self._carried = self._carried, []
         host: Host = current_host()
-        host.oracle.applied(host, index, term, data, applied)
+        host.oracle.states.applied(host, index, term, data, applied, carried)
         return applied
 
     def restore(self, chunks: Iterable[bytes]) -> Position:
         position = super().restore(chunks)
+        self._listen()
         host: Host = current_host()
-        host.oracle.restored(host, position)
+        host.oracle.states.restored(host, position)
         return position
 
 
@@ -172,6 +205,7 @@ class Host:
         self.paused = False
         self.rate = world.random.choice((1.0, 1.0, 1.0, 0.97, 1.03))
         self.offset = world.random.uniform(0, 1000)
+        self.wall_ns = 0
         self.stash: list[tuple[str, Callable[[], object]]] = []
         self.storage = Storage(world)
         self.up = False
@@ -181,6 +215,7 @@ class Host:
         """Power goes while the next write is on its way."""
         self.node: Node
         self.seen = Seen()
+        self.last_life: LastLife | None = None
         self.gone = False
         """Removed from the cluster for good."""
         network.hosts[self.id] = oracle.hosts[self.id] = self
@@ -234,13 +269,25 @@ class Host:
         self.greeted: dict[int, int] = {}
         self.refused: dict[int, float] = {}
         """Peer → when it dials again."""
-        opened = open_node(self.config, self.controller, Path("/simulated"), join=self.join, progress=lambda *_: None)
+        try:
+            opened = open_node(
+                self.config, self.controller, Path("/simulated"), join=self.join, progress=lambda *_: None
+            )
+        except (DataDirectoryError, StorageError) as error:
+            if not (self.storage.files.unreadable or self.storage.files.no_space):
+                raise
+            self.world.note(f"does not start: {error}")
+            self.oracle.reached("a disk that does not work at a start")
+            return
         self.node = node = Node(self.config, self.controller, opened)
         self.seen.position = node.apply.applied
         self.seen.applied = node.apply.applied
         self.seen.config = node.driver.core.config
         self.up = True
+        self.oracle.promises.opened(self)
         core = node.driver.core
+        if core.log.last_index >= core.log.first_index:
+            self.oracle.matching.stored(self, opened.loaded.entries)
         self.world.note(
             f"starts: term {core.term}, log {core.log.first_index}..{core.log.last_index}, applied "
             f"{node.apply.applied}{', recovering' if node.recovery.active else ''}"
@@ -263,6 +310,7 @@ class Host:
         """Power is gone, or (`refuses`) the process was killed and its host says so to who connects."""
         assert self.up
         self.world.note("crashes")
+        self.oracle.promises.ended(self)
         self.node.disk.crash()  # type: ignore[attr-defined]  # SimDisk
         self._end()
         if refuses:
@@ -299,6 +347,7 @@ class Host:
     def disk_failed(self, error: Exception) -> None:
         """A write failed: the process ends at once, without another word."""
         self.world.note(f"ends: {error}")
+        self.oracle.promises.ended(self, failed=True)
         self._end()
 
     def wipe(self) -> None:
@@ -307,6 +356,7 @@ class Host:
         self.world.note("is wiped")
         self.world.count("disks wiped")
         self.storage = Storage(self.world)
+        self.last_life = None
         self.oracle.wiped = True
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rocinante.config import ClusterConfig, Controller, StorageOptions, Timers
 from rocinante.raft.options import RotationMode
+from rocinante.raft.types import Config
 from tests.linearizability.checker import Verdict, check
 from tests.linearizability.models import REGISTER
 
@@ -20,7 +21,7 @@ from .host import Host, Weather, installed
 from .members import Members
 from .network import Network
 from .oracle import Oracle
-from .world import Place, SimulationFailure, World
+from .world import SimulationFailure, World
 
 STORMS_S: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0)
 """How long faults go on (virtual seconds): mostly short and dense, since a seed finds more at its beginning."""
@@ -104,7 +105,7 @@ class Simulation:
             ),
         )
         self.network = Network(world)
-        self.oracle = Oracle(world)
+        self.oracle = Oracle(world, Config(voters=frozenset(controller.id for controller in self.config.controllers)))
         self.hosts: list[Host] = []
         self.history = History()
         self.members = Members(self)
@@ -140,11 +141,6 @@ class Simulation:
     def _reachable(self) -> list[Host]:
         return [host for host in self.hosts if not host.gone]
 
-    def _after_event(self, place: Place) -> None:
-        assert isinstance(place, Host)
-        if place.up:
-            self.oracle.check(place)
-
     # --- the run
 
     def run(self) -> Result:
@@ -176,7 +172,7 @@ class Simulation:
 
     def _run(self) -> Result:
         world = self.world
-        world.after_event = self._after_event
+        world.after_event = self.oracle.check
         for controller in self.config.controllers:
             self.add_host(controller)
         for host in self.hosts:
@@ -278,7 +274,7 @@ class Simulation:
             self.oracle.fail(f"not live, or not equal, {HEAL_S:g} s after everything was healed")
         leader = next(host for host in self.hosts if host.leads)
         members = [self.network.hosts[identifier] for identifier in leader.node.driver.core.config.members]
-        self.oracle.compare_all([host for host in members if host.up])
+        self.oracle.states.compare_all([host for host in members if host.up])
 
     def _final_calls(self, keys: list[bytes]) -> None:
         """Each member reads, and writes, every key: in time."""

@@ -34,7 +34,10 @@ class Place(Protocol):
     """Grows with each start: what was meant for a former life does not happen."""
     paused: bool
     rate: float
+    """Of its monotonic clock, against true time."""
     offset: float
+    wall_ns: int
+    """How far its wall clock is off."""
     stash: list[tuple[str, Callable[[], object]]]
 
 
@@ -165,7 +168,8 @@ class VirtualTime:
         self.perf_counter = world.monotonic
 
     def time_ns(self) -> int:
-        return EPOCH_NS + int(self._world.monotonic() * 1e9)
+        place = self._world.current
+        return EPOCH_NS + int(self._world.monotonic() * 1e9) + (place.wall_ns if place is not None else 0)
 
     def time(self) -> float:
         return self.time_ns() / 1e9
