@@ -99,7 +99,10 @@ FLOW_APPLICATION_DATA_BYTES_MAX: Final = 1 * KIB
 FLOW_BACKEND_NAME_BYTES_MAX: Final = 255
 FLOW_ORIGIN_BYTES_MAX: Final = 63
 FLOW_LIST_RECORDS_MAX: Final = 10_000
-FLOW_EXPIRE_KEYS_MAX: Final = 10_000
+FLOW_DELETE_KEYS_MAX: Final = 10_000
+"""Keys in one request to delete flows."""
+FLOW_EXPIRE_ROWS_MAX: Final = 65_536
+"""Rows of a table that one command looks through for flows past their deadline (at most about 10 ms)."""
 
 COMMAND_BYTES_MAX: Final = FLOW_BATCH_BYTES_MAX + 1 * KIB
 """The largest command that any request becomes: a flow batch, with its header and origin."""
@@ -271,8 +274,11 @@ LOG_TAIL_ENTRIES_MAX: Final = 1_000
 CLOCK_INTERVAL_MS: Final = 60_000
 """How often the leader moves the state's own clock, by which idle sessions end."""
 EXPIRE_INTERVAL_MS: Final = 1_000
-EXPIRE_SCAN_RECORDS: Final = 20_000
-"""Records that one pass of the leader's search for flows past their deadline looks at."""
+EXPIRE_SCAN_ROWS: Final = 16_000_000
+"""Rows that one round of the leader's search for flows past their deadline looks at (about 10 ns each)."""
+EXPIRE_COMMANDS_MAX: Final = 8
+"""Commands to expire that may be under way: half a million flows that end together go in a second, and writes have
+their turn between."""
 
 # --- node: bounds of the state
 KEY_STORE_BYTES_MAX: Final = 2 * 1024 * MIB

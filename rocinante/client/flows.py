@@ -15,7 +15,7 @@ from rocinante.limits import (
     CLIENT_LIST_PAGE_RECORDS,
     FLOW_BATCH_BYTES_MAX,
     FLOW_BATCH_RECORDS_MAX,
-    FLOW_EXPIRE_KEYS_MAX,
+    FLOW_DELETE_KEYS_MAX,
     FLOW_LIST_RECORDS_MAX,
 )
 from rocinante.pb.v1 import flow_pb2
@@ -113,8 +113,8 @@ class Flows:
         keys = [key_of(one, f"flows[{number}]") for number, one in enumerate(flows)]
         deleted = index = 0
         deadline = self._connection.caller.deadline(timeout_s)
-        for at in range(0, len(keys), FLOW_EXPIRE_KEYS_MAX):
-            request = flow_pb2.DeleteFlowsRequest(keys=keys[at : at + FLOW_EXPIRE_KEYS_MAX], origin=origin)
+        for at in range(0, len(keys), FLOW_DELETE_KEYS_MAX):
+            request = flow_pb2.DeleteFlowsRequest(keys=keys[at : at + FLOW_DELETE_KEYS_MAX], origin=origin)
             answer = self._connection.write(flow.DELETE, request, max(0.001, deadline.remaining_s()))
             deleted, index = deleted + answer.deleted, answer.index
         return DeleteFlowsResult(deleted, index)

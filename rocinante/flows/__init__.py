@@ -11,6 +11,7 @@ from rocinante.flows.batch import (
     decode_batch,
     encode_batch,
     iter_pairs,
+    payload,
     validate_batch,
 )
 from rocinante.flows.errors import FlowError
@@ -50,6 +51,7 @@ __all__ = [
     "parse_address",
     "parse_endpoint",
     "parse_protocol",
+    "payload",
     "times_ms",
     "unpack_key",
     "unpack_record",

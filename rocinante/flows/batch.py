@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from rocinante.flows import columns
 from rocinante.flows.errors import FlowError
-from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES, PROTOCOL_ICMP, PROTOCOL_ICMPV6, check_key
+from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES, check_key
 from rocinante.flows.record import FlowRecord
 from rocinante.flows.value import (
     NARROW_BYTES,
@@ -51,10 +52,6 @@ PAIRS: Final[dict[int, struct.Struct]] = {BatchKind.V4: _PAIR_V4, BatchKind.V6: 
 """`PAIRS[kind].iter_unpack(payload)` gives (key, value) of the fixed kinds."""
 _VARIABLE_BYTES_MIN: Final = _FRAME.size + KEY_V4_BYTES + WIDE_BYTES
 _VARIABLE_BYTES_MAX: Final = _FRAME.size + KEY_V6_BYTES + VALUE_BYTES_MAX
-
-# Only what the strict check looks at: family, protocol, endpoints; flags, state, zero; backend; reply.
-_CHECK_V4: Final = struct.Struct(">2xBB4s4sHH20xHBB32x6s12s")
-_CHECK_V6: Final = struct.Struct(">2xBB16s16sHH20xHBB32x18s36s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +189,14 @@ def check_records(
     within the bounds.
     """
     if info.kind in PAIRS:
-        bad = _first_suspect(batch, info.kind)
-        if bad < 0:
-            return
-        key, value = list(iter_pairs(batch, info))[bad]
-        _check_pair(key, value, bad)
-        raise FlowError("record", "is not valid", bad)
+        key_bytes = KEY_V6_BYTES if info.kind is BatchKind.V6 else KEY_V4_BYTES
+        keys, values = columns.split(payload(batch), key_bytes)
+        suspects = columns.suspects(keys, values)
+        if suspects.any():
+            bad = int(suspects.argmax())
+            _check_pair(keys[bad].tobytes(), values[bad].tobytes(), bad)
+            raise FlowError("record", "is not valid", bad)
+        return
     for index, (key, value) in enumerate(iter_pairs(batch, info)):
         _check_pair(key, value, index)
         name, data = unpack_tail(value)
@@ -215,30 +214,9 @@ def _check_pair(key: bytes, value: bytes, index: int) -> None:
         raise error.at(index) from error
 
 
-def _first_suspect(batch: bytes, kind: BatchKind) -> int:
-    """The number of the first record of a fixed kind that `_check_pair` will refuse, or -1. One pass, for the hot
-    path."""
-    wide = kind == BatchKind.V6
-    layout, family_expected = (_CHECK_V6, 6) if wide else (_CHECK_V4, 4)
-    no_backend, no_reply = (bytes(18), bytes(36)) if wide else (bytes(6), bytes(12))
-    pad = bytes(12)
-    records = layout.iter_unpack(memoryview(batch)[HEADER_BYTES:])
-    for index, (family, protocol, a, b, a_port, b_port, flags, state, zero, backend, reply) in enumerate(records):
-        if family != family_expected or state > 9 or zero or flags > 0x1FF or a > b:
-            return index
-        if a == b and (a_port > b_port or (a_port == b_port and flags & 1)):
-            return index
-        if a_port != b_port and protocol in (PROTOCOL_ICMP, PROTOCOL_ICMPV6):
-            return index
-        if (backend != no_backend and not flags & 32) or (reply != no_reply and not flags & 64):
-            return index
-        if flags & 0x180 and (
-            not wide
-            or (flags & 128 and (not flags & 32 or backend[4:16] != pad))
-            or (flags & 256 and (not flags & 64 or reply[4:16] != pad or reply[20:32] != pad))
-        ):
-            return index
-    return -1
+def payload(batch: bytes) -> memoryview:
+    """The records of a batch, without a copy."""
+    return memoryview(batch)[HEADER_BYTES:]
 
 
 def decode_batch(batch: bytes, *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX) -> list[FlowRecord]:

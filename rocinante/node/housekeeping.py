@@ -57,7 +57,7 @@ class Housekeeping:
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
         self._cursor = b""
         self._next_clock = 0.0
-        self._expiring: Future[Outcome] | None = None
+        self._expiring: list[Future[Outcome]] = []
         self.expired_batches = 0
 
     def start(self) -> None:
@@ -100,19 +100,23 @@ class Housekeeping:
             self._propose(Kind.KV_COMPACT, request.SerializeToString())
 
     def _expire(self) -> None:
-        """Look at a bounded part of the tables; one proposal at a time, so that a mass expiry cannot flood the log."""
-        if self._expiring is not None and not self._expiring.done():
-            return
-        self._expiring = None
+        """Look at a bounded part of the tables; a bounded number of proposals at a time, so that a mass expiry cannot
+        flood the log."""
+        self._expiring = [future for future in self._expiring if not future.done()]
         now_ms = self._wall_ms()
-        looked = 0
-        while looked < limits.EXPIRE_SCAN_RECORDS and not self._stopped.is_set():
-            page = self._state.flows_due(now_ms, limits.FLOW_EXPIRE_KEYS_MAX, self._cursor)
+        looked_at = 0
+        while (
+            len(self._expiring) < limits.EXPIRE_COMMANDS_MAX
+            and looked_at < limits.EXPIRE_SCAN_ROWS
+            and not self._stopped.is_set()
+        ):
+            page = self._state.flows_due(now_ms, self._cursor)
             self._cursor = page.cursor
-            looked += limits.FLOW_EXPIRE_KEYS_MAX
-            if page.keys:
-                self._expiring = self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.origin, page.keys))
-                self.expired_batches += 1
+            if page.rows is None:
                 return
+            looked_at += page.rows.stop - page.rows.first
+            if page.due:
+                self._expiring.append(self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.rows)))
+                self.expired_batches += 1
             if not page.cursor:
                 return

@@ -11,9 +11,9 @@ from typing import Final
 
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
-from rocinante.node.guests import Guests
 from rocinante.node.directory import ContentCheck
 from rocinante.node.frames import check_changes, check_frame
+from rocinante.node.guests import Guests
 from rocinante.node.membership import Membership
 from rocinante.node.requests import Ingress
 from rocinante.pb.v1 import peer_pb2 as pb

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple, overload
 
 from rocinante.pb.etcd import kv_pb2
 
@@ -52,13 +53,53 @@ class KvChanges:
         return f"KvChanges(revision={self.revision}, events={self.events!r})"
 
 
+class PackedKeys(Sequence[bytes]):
+    """Keys of one width, one behind the other. They are taken apart when somebody looks at them: a million flows may
+    end in one second, and most of what ends nobody watches."""
+
+    __slots__ = ("key_bytes", "packed")
+
+    def __init__(self, packed: bytes = b"", key_bytes: int = 16) -> None:
+        self.packed = packed
+        self.key_bytes = key_bytes
+
+    def __len__(self) -> int:
+        return len(self.packed) // self.key_bytes
+
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, number: int | slice) -> bytes | tuple[bytes, ...]:
+        if isinstance(number, slice):
+            return tuple(self)[number]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        at = number % len(self) * self.key_bytes
+        return self.packed[at : at + self.key_bytes]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for (key,) in struct.iter_unpack(f"{self.key_bytes}s", self.packed))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to a tuple, which has another hash
+
+    def __repr__(self) -> str:
+        return f"PackedKeys({list(self)!r})"
+
+
+NO_KEYS: Final = PackedKeys()
+
+
 class FlowChanges(NamedTuple):
     """One batch as it was written (PUT: `batch`, never taken apart), or the keys that went."""
 
     kind: FlowChange
     origin: str
     batch: bytes = b""
-    keys: tuple[bytes, ...] = ()
+    keys: PackedKeys = NO_KEYS
 
 
 class AppliedEvents(NamedTuple):

@@ -1,40 +1,45 @@
 """The flow tables: one for each origin, from packed keys to packed values.
 
-A batch is applied by `dict.update(struct.iter_unpack(…))`, without Python code for each record. What else has to be
-known of it costs only what is new: a dict keeps its keys in the order in which they came, so that the keys that an
-update added are its last ones.
+A batch is applied by a few dozen numpy operations (`rows.py`, `row_index.py`), without Python code for each record, at
+a cost that does not depend on how many flows there are. A table has a store of rows for each width of keys.
 
-A frozen state (`FrozenTable`) keeps the table as it was by remembering, for each key that is written the first time
-afterwards, what stood there. So nothing is copied when a freeze begins, there is one table to read from all the time,
-and there is nothing to merge when it ends.
-
-Reads are in pieces of FLOW_PIECE_RECORDS under the machine's lock. What a scan (list, due) promises, while records are
-written all the time: a record that is there from its first page to its last is found exactly once; one that comes, goes
-or comes again in between may be found or not.
+Reads are in pieces of FLOW_PIECE_RECORDS rows under the machine's lock. What a list promises, while records are written
+all the time: a record that is there from its first page to its last is found exactly once; one that comes, goes or
+comes again in between may be found or not.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Iterable
-from itertools import islice
-from operator import itemgetter
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import numpy as np
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument, ResourceExhausted
-from rocinante.flows import FlowError, FlowFilter, is_past, iter_pairs, times_ms, validate_batch
-from rocinante.state.events import FlowChange, FlowChanges
-from rocinante.state.order import KeyOrder, OrderView, Segment
+from rocinante.flows import (
+    FlowError,
+    FlowFilter,
+    columns,
+    iter_pairs,
+    payload,
+    times_ms,
+    validate_batch,
+)
+from rocinante.flows.batch import BatchKind
+from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
+from rocinante.state.row_index import I64
+from rocinante.state.rows import OUTSIDE, Raw, RowStore, deadlines_of
 
-_CURSOR: Final = struct.Struct(">BQ")
-_CURSOR_VERSION: Final = 1
+_CURSOR: Final = struct.Struct(">BBQ")
+_CURSOR_VERSION: Final = 2
 _COUNT: Final = struct.Struct(">I")
-_NOW: Final = struct.Struct(">Q")
-_key = itemgetter(0)
-
-Preimages = dict[bytes, bytes | None]
+_EXPIRE: Final = struct.Struct(">QBII")
+WIDTHS: Final = tuple(sorted(columns.SLOT_BYTES))
+"""The widths of keys, in the order in which a table is gone through."""
+_V = TypeVar("_V")
+_KEY_BYTES: Final = {BatchKind.V4: WIDTHS[0], BatchKind.V6: WIDTHS[1]}
 
 
 class FlowEntry(NamedTuple):
@@ -45,72 +50,52 @@ class FlowEntry(NamedTuple):
     value: bytes
 
 
-class FrozenTable:
-    """One origin's table as it was. Its methods need the machine's lock."""
+class Rows(NamedTuple):
+    """Rows `first` to `stop` - 1 of the flows of an origin with keys of a width: a place that is the same on all
+    nodes."""
 
-    __slots__ = ("_preimages", "_table", "count", "origin", "view")
-
-    def __init__(self, table: FlowTable) -> None:
-        self.origin = table.origin
-        self.count = len(table.records)
-        self.view: OrderView = table.order.view()
-        self._table = table
-        self._preimages: Preimages = {}
-        table.frozen.append(self._preimages)
-
-    def values(self, keys: list[bytes]) -> list[bytes | None]:
-        """What stood behind these keys; None for a ghost."""
-        now, then = self._table.records, self._preimages
-        if not then:
-            return list(map(now.get, keys))
-        return [then[key] if key in then else now.get(key) for key in keys]
-
-    def keys(self, number: int) -> tuple[Segment, list[bytes]]:
-        """A segment of the view, and its keys as they were."""
-        segment = self.view.segments[number]
-        is_last = number == len(self.view.segments) - 1
-        return segment, segment.keys[: self.view.last_keys] if is_last else segment.keys
-
-    def close(self) -> None:
-        """Let go of the table. What was remembered is freed by whoever holds this object last."""
-        self._table.frozen = [held for held in self._table.frozen if held is not self._preimages]
+    origin: str
+    key_bytes: int
+    first: int
+    stop: int
 
 
 class FlowTable:
     """The flows of one origin."""
 
-    __slots__ = ("frozen", "order", "origin", "records")
+    __slots__ = ("origin", "stores")
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.records: dict[bytes, bytes] = {}
-        self.order = KeyOrder()
-        self.frozen: list[Preimages] = []
+        self.stores: dict[int, RowStore] = {}
+        """By the width of the keys."""
 
-    def put(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        records = self.records
-        if self.frozen:
-            pairs = list(pairs)
-            self._remember(list(map(_key, pairs)))
-        before = len(records)
-        records.update(pairs)
-        grown = len(records) - before
-        if grown:
-            added = list(islice(reversed(records), grown))
-            added.reverse()
-            self.order.add(added)
+    @property
+    def live(self) -> int:
+        return sum(store.live for store in self.stores.values())
 
-    def delete(self, keys: list[bytes]) -> None:
-        """Delete keys that are there, each given once."""
-        if self.frozen:
-            self._remember(keys)
-        deque(map(self.records.pop, keys), maxlen=0)
-        self.order.forget(keys, len(self.records))
+    def store(self, key_bytes: int) -> RowStore:
+        """The store for keys of this width, which is made where there is none."""
+        found = self.stores.get(key_bytes)
+        if found is None:
+            found = self.stores[key_bytes] = RowStore(key_bytes, columns.SLOT_BYTES[key_bytes])
+        return found
 
-    def _remember(self, keys: list[bytes]) -> None:
-        """For every frozen state what stands behind these keys, where it does not know yet."""
-        for preimages in self.frozen:
-            deque(map(preimages.setdefault, keys, map(self.records.get, keys)), maxlen=0)
+    def put_variable(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Records of the variable kind: of a key that comes twice the later one counts."""
+        for key_bytes, values in _by_width(dict(pairs)).items():
+            store = self.store(key_bytes)
+            fitting = {key: value for key, value in values.items() if len(value) == store.slot_bytes}
+            if fitting:
+                slots = np.frombuffer(b"".join(fitting.values()), store.slots.dtype)
+                store.put(np.frombuffer(b"".join(fitting), store.keys.dtype), slots, deadlines_of(slots))
+            if len(fitting) < len(values):
+                store.put_outside({key: value for key, value in values.items() if key not in fitting})
+
+    def entry(self, key: bytes) -> FlowEntry | None:
+        store = self.stores.get(len(key))
+        row = -1 if store is None else store.find_one(key)
+        return None if store is None or row < 0 else FlowEntry(self.origin, key, store.value(row))
 
 
 class FlowTables:
@@ -120,22 +105,24 @@ class FlowTables:
         self.tables: dict[str, FlowTable] = {}
 
     def count(self) -> int:
-        return sum(len(table.records) for table in self.tables.values())
+        return sum(table.live for table in self.tables.values())
 
     # --- commands
 
     def put(self, body: bytes) -> tuple[int, FlowChanges]:
         """Take a batch as it is. Returns (records, change). Raises InvalidArgument, ResourceExhausted (too many
-        origins)."""
+        origins or flows)."""
         origin, at = _read_origin(body, 0)
         if not origin:
             raise InvalidArgument("origin", "is empty")
         batch = body[at:]
+        pairs: Iterator[tuple[bytes, bytes]] | None = None
         try:
             info = validate_batch(
                 batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX
             )
-            pairs = iter_pairs(batch, info)
+            if info.kind is BatchKind.VARIABLE:
+                pairs = iter_pairs(batch, info)
         except FlowError as error:
             raise InvalidArgument("batch", str(error)) from error
         if self.count() + info.count > limits.FLOW_RECORDS_MAX:
@@ -145,36 +132,35 @@ class FlowTables:
             if len(self.tables) >= limits.FLOW_ORIGINS_MAX:
                 raise ResourceExhausted(f"origin: there are flows of {limits.FLOW_ORIGINS_MAX} origins already")
             table = self.tables[origin] = FlowTable(origin)
-        table.put(pairs)
+        if pairs is not None:
+            table.put_variable(pairs)
+        else:
+            key_bytes = _KEY_BYTES[info.kind]
+            keys, slots = columns.split(payload(batch), key_bytes)
+            table.store(key_bytes).put(keys, slots, deadlines_of(slots))
         return info.count, FlowChanges(FlowChange.PUT, origin, batch)
 
     def delete(self, body: bytes) -> tuple[int, list[FlowChanges]]:
         """Delete keys, of every origin where the body names none. Returns (records that were there, changes)."""
         origin, at = _read_origin(body, 0)
-        keys = _read_keys(body, at, limits.FLOW_BATCH_RECORDS_MAX)
-        tables = self._of(origin)
+        keys = _by_width(dict.fromkeys(_read_keys(body, at, limits.FLOW_BATCH_RECORDS_MAX)))
         changes: list[FlowChanges] = []
-        for table in tables:
-            present = list(filter(table.records.__contains__, dict.fromkeys(keys)))
-            if present:
-                self._delete(table, present)
-                changes.append(FlowChanges(FlowChange.DELETE, table.origin, keys=tuple(present)))
+        for table in self._of(origin):
+            for key_bytes, some in keys.items():
+                store = table.stores.get(key_bytes)
+                if store is not None:
+                    rows = store.find(np.frombuffer(b"".join(some), store.keys.dtype))
+                    self._delete(table, store, rows[rows >= 0], FlowChange.DELETE, changes)
         return sum(len(change.keys) for change in changes), changes
 
     def expire(self, body: bytes) -> tuple[int, list[FlowChanges]]:
-        """Drop those of the keys whose deadline is not after the body's time. Returns (records dropped, changes)."""
-        if len(body) < _NOW.size:
-            raise InvalidArgument("now", "is cut off")
-        (now_ms,) = _NOW.unpack_from(body)
-        origin, at = _read_origin(body, _NOW.size)
-        keys = _read_keys(body, at, limits.FLOW_EXPIRE_KEYS_MAX)
+        """Drop what is due in the body's rows at the body's time. Returns (records dropped, changes)."""
+        now_ms, key_bytes, first, stop, origin = _read_expire(body)
+        table = self.tables.get(origin)
+        store = None if table is None else table.stores.get(key_bytes)
         changes: list[FlowChanges] = []
-        for table in self._of(origin):
-            records = table.records
-            past = [key for key in dict.fromkeys(keys) if key in records and is_past(records[key], now_ms)]
-            if past:
-                self._delete(table, past)
-                changes.append(FlowChanges(FlowChange.EXPIRE, table.origin, keys=tuple(past)))
+        if table is not None and store is not None:
+            self._delete(table, store, store.due(first, stop, now_ms), FlowChange.EXPIRE, changes)
         return sum(len(change.keys) for change in changes), changes
 
     def _of(self, origin: str) -> list[FlowTable]:
@@ -183,9 +169,17 @@ class FlowTables:
         table = self.tables.get(origin)
         return [] if table is None else [table]
 
-    def _delete(self, table: FlowTable, keys: list[bytes]) -> None:
-        table.delete(keys)
-        if not table.records:
+    def _delete(
+        self, table: FlowTable, store: RowStore, rows: I64, kind: FlowChange, changes: list[FlowChanges]
+    ) -> None:
+        if not rows.size:
+            return
+        gone = PackedKeys(store.keys[rows].tobytes(), store.key_bytes)
+        store.delete(rows)
+        changes.append(FlowChanges(kind, table.origin, keys=gone))
+        if not store.live:
+            del table.stores[store.key_bytes]
+        if not table.stores:
             del self.tables[table.origin]
 
     # --- reads
@@ -195,86 +189,127 @@ class FlowTables:
         found: FlowEntry | None = None
         newest_ms = -1
         for table in self._of(origin):
-            value = table.records.get(key)
-            if value is None:
+            entry = table.entry(key)
+            if entry is None:
                 continue
-            deadline_ms, updated_ms = times_ms(value)
+            deadline_ms, updated_ms = times_ms(entry.value)
             if 0 < deadline_ms <= now_ms or updated_ms <= newest_ms:
                 continue
-            newest_ms = updated_ms
-            found = FlowEntry(table.origin, key, value)
+            newest_ms, found = updated_ms, entry
+        return found
+
+    def get_many(self, keys: Sequence[bytes], now_ms: int, origin: str) -> list[FlowEntry | None]:
+        """`get` for each of many keys (16 or 40 bytes each)."""
+        found: list[FlowEntry | None] = [None] * len(keys)
+        newest_ms = [-1] * len(keys)
+        numbers: dict[int, list[int]] = {}
+        for number, key in enumerate(keys):
+            numbers.setdefault(len(key), []).append(number)
+        for table in self._of(origin):
+            for key_bytes, some in numbers.items():
+                store = table.stores.get(key_bytes)
+                if store is None:
+                    continue
+                rows = store.find(np.frombuffer(b"".join([keys[number] for number in some]), store.keys.dtype))
+                there = np.flatnonzero(rows >= 0)
+                there = there[store.deadlines[rows[there]] > np.uint64(now_ms)]
+                for place, value in zip(there.tolist(), store.values(rows[there]), strict=True):
+                    number = some[place]
+                    _, updated_ms = times_ms(value)
+                    if updated_ms > newest_ms[number]:
+                        newest_ms[number] = updated_ms
+                        found[number] = FlowEntry(table.origin, keys[number], value)
         return found
 
     def list_piece(
         self, flow_filter: FlowFilter, limit: int, cursor: bytes, now_ms: int
     ) -> tuple[list[FlowEntry], bytes, int]:
-        """(matching records, cursor to go on with, records looked at) of at most FLOW_PIECE_RECORDS records.
+        """(matching records, cursor to go on with, rows looked at) of at most FLOW_PIECE_RECORDS rows.
 
         Without an origin in the filter a record that another origin has a newer one of is left out, as `get` would not
         give it.
         """
-        table, position = self._resume(cursor, flow_filter.origin)
-        if table is None:
+        place = self._resume(cursor, flow_filter.origin, limits.FLOW_PIECE_RECORDS)
+        if place is None:
             return [], b"", 0
-        stretch = table.order.walk(position, limits.FLOW_PIECE_RECORDS)
-        if stretch is None:
-            return [], self._next_table(table, flow_filter.origin), 0
-        found: list[FlowEntry] = []
-        records, origin, matches = table.records, table.origin, flow_filter.matches
+        origin, key_bytes, first, stop = place
+        store = self.tables[origin].stores[key_bytes]
         alone = len(self.tables) == 1 or bool(flow_filter.origin)
-        for number, key in enumerate(stretch.keys, 1):
-            value = records.get(key)
-            if value is None or is_past(value, now_ms) or not matches(key, value, origin):
-                continue
-            entry = FlowEntry(origin, key, value)
-            if alone or self.get(key, now_ms, "") == entry:
+        found: list[FlowEntry] = []
+        for row in self._matching(store, first, stop, flow_filter, now_ms).tolist():
+            entry = FlowEntry(origin, store.keys[row].tobytes(), store.value(row))
+            if alone or self.get(entry.key, now_ms, "") == entry:
                 found.append(entry)
                 if len(found) >= limit:
-                    return found, _write_cursor(origin, stretch.position_after(number)), number
-        return found, _write_cursor(origin, stretch.position_after(len(stretch.keys))), len(stretch.keys)
+                    return found, self._after(place._replace(stop=row + 1), flow_filter.origin), row + 1 - first
+        return found, self._after(place, flow_filter.origin), stop - first
 
-    def due_piece(self, now_ms: int, cursor: bytes, origin: str, limit: int) -> tuple[str, list[bytes], bytes, int]:
-        """(origin, keys of it whose deadline has come, cursor, records looked at) of at most `limit` records."""
-        table, position = self._resume(cursor, origin)
-        if table is None:
-            return "", [], b"", 0
-        stretch = table.order.walk(position, min(limit, limits.FLOW_PIECE_RECORDS))
-        if stretch is None:
-            return table.origin, [], self._next_table(table, origin), 0
-        get = table.records.get
-        due = [key for key in stretch.keys if 0 < int.from_bytes(get(key, b"")[:8]) <= now_ms]
-        following = _write_cursor(table.origin, stretch.position_after(len(stretch.keys)))
-        return table.origin, due, following, len(stretch.keys)
+    @staticmethod
+    def _matching(store: RowStore, first: int, stop: int, asked: FlowFilter, now_ms: int) -> I64:
+        rows = store.held(first, stop)
+        rows = rows[store.deadlines[rows] > np.uint64(now_ms)]
+        if asked.is_empty or not rows.size:
+            return rows
+        keys: Raw = store.keys[rows]
+        wanted = columns.matches(asked, keys, store.slots[rows])
+        if asked.backend is not None and store.outside:
+            for number in np.flatnonzero(store.states[rows] == OUTSIDE).tolist():
+                value = store.outside[int(rows[number])]
+                wanted[number] = asked.matches(keys[number].tobytes(), value, asked.origin)
+        return rows[wanted]
 
-    def _resume(self, cursor: bytes, only: str) -> tuple[FlowTable | None, int]:
-        """The table and position of a cursor: tables are gone through by name, a table that is gone is left out."""
-        origin, position = _read_cursor(cursor)
-        if only:
-            return self.tables.get(only), position if origin == only else 0
+    def due_piece(self, now_ms: int, cursor: bytes, origin: str, rows_max: int) -> tuple[Rows | None, int, bytes]:
+        """(rows looked at, how many of them are due, cursor) of at most `rows_max` rows of one store; None: there are
+        none left."""
+        place = self._resume(cursor, origin, rows_max)
+        if place is None:
+            return None, 0, b""
+        store = self.tables[place.origin].stores[place.key_bytes]
+        due = len(store.due(place.first, place.stop, now_ms))
+        return place, due, self._after(place, origin)
+
+    def _resume(self, cursor: bytes, only: str, rows_max: int) -> Rows | None:
+        """The rows to look at next: tables are gone through by name, one that is gone is left out."""
+        origin, key_bytes, row = _read_cursor(cursor)
         for name in sorted(self.tables):
-            if name >= origin:
-                return self.tables[name], position if name == origin else 0
-        return None, 0
+            if name < origin or (only and name != only):
+                continue
+            for width in WIDTHS:
+                store = self.tables[name].stores.get(width)
+                first = row if (name, width) == (origin, key_bytes) else 0
+                if store is None or (name == origin and width < key_bytes) or first >= store.used:
+                    continue
+                return Rows(name, width, first, min(first + rows_max, store.used))
+        return None
 
-    def _next_table(self, table: FlowTable, only: str) -> bytes:
-        if only:
-            return b""
-        following = [name for name in sorted(self.tables) if name > table.origin]
-        return _write_cursor(following[0], 0) if following else b""
+    def _after(self, place: Rows, only: str) -> bytes:
+        """The cursor behind these rows; empty where nothing follows."""
+        cursor = _write_cursor(place.origin, place.key_bytes, place.stop)
+        return cursor if self._resume(cursor, only, 1) is not None else b""
 
 
-def _write_cursor(origin: str, position: int) -> bytes:
-    return _CURSOR.pack(_CURSOR_VERSION, position) + origin.encode()
+def _by_width(values: dict[bytes, _V]) -> dict[int, dict[bytes, _V]]:
+    """The same by the width of the keys; other widths, which no flow has, are left out."""
+    widths: dict[int, dict[bytes, _V]] = {}
+    for key, value in values.items():
+        if len(key) in columns.SLOT_BYTES:
+            widths.setdefault(len(key), {})[key] = value
+    return widths
 
 
-def _read_cursor(cursor: bytes) -> tuple[str, int]:
+def _write_cursor(origin: str, key_bytes: int, row: int) -> bytes:
+    return _CURSOR.pack(_CURSOR_VERSION, key_bytes, row) + origin.encode()
+
+
+def _read_cursor(cursor: bytes) -> tuple[str, int, int]:
+    """(origin, width of the keys, row)."""
     if not cursor:
-        return "", 0
+        return "", 0, 0
     if len(cursor) < _CURSOR.size or cursor[0] != _CURSOR_VERSION:
         raise InvalidArgument("cursor", "is not one that a list has given")
-    _, position = _CURSOR.unpack_from(cursor)
+    _, key_bytes, row = _CURSOR.unpack_from(cursor)
     try:
-        return cursor[_CURSOR.size :].decode(), position
+        return cursor[_CURSOR.size :].decode(), key_bytes, row
     except UnicodeDecodeError as error:
         raise InvalidArgument("cursor", "is not one that a list has given") from error
 
@@ -312,6 +347,21 @@ def _read_keys(body: bytes, at: int, keys_max: int) -> list[bytes]:
     return keys
 
 
+def _read_expire(body: bytes) -> tuple[int, int, int, int, str]:
+    """(now, width of the keys, first row, row behind the last, origin)."""
+    if len(body) < _EXPIRE.size:
+        raise InvalidArgument("rows", "are cut off")
+    now_ms, key_bytes, first, stop = _EXPIRE.unpack_from(body)
+    origin, end = _read_origin(body, _EXPIRE.size)
+    if end != len(body):
+        raise InvalidArgument("rows", f"{len(body)} bytes; {end} are expected")
+    if key_bytes not in WIDTHS:
+        raise InvalidArgument("rows", f"no flow has a key of {key_bytes} bytes")
+    if not 0 < stop - first <= limits.FLOW_EXPIRE_ROWS_MAX:
+        raise InvalidArgument("rows", f"{first} to {stop} are not 1 to {limits.FLOW_EXPIRE_ROWS_MAX}")
+    return now_ms, key_bytes, first, stop, origin
+
+
 def encode_put(origin: str, batch: bytes) -> bytes:
     """The body of a FLOW_PUT."""
     return _write_origin(origin) + batch
@@ -322,9 +372,9 @@ def encode_delete(origin: str, keys: Iterable[bytes]) -> bytes:
     return _write_origin(origin) + _write_keys(list(keys))
 
 
-def encode_expire(now_ms: int, origin: str, keys: Iterable[bytes]) -> bytes:
-    """The body of a FLOW_EXPIRE."""
-    return _NOW.pack(now_ms) + _write_origin(origin) + _write_keys(list(keys))
+def encode_expire(now_ms: int, rows: Rows) -> bytes:
+    """The body of a FLOW_EXPIRE: `u64 now | u8 key width | u32 first row | u32 row behind the last | origin`."""
+    return _EXPIRE.pack(now_ms, rows.key_bytes, rows.first, rows.stop) + _write_origin(rows.origin)
 
 
 def _write_origin(origin: str) -> bytes:

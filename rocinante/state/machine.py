@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from threading import Lock
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument, ResourceExhausted
@@ -19,7 +19,7 @@ from rocinante.flows import FlowFilter
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.state.applier import Applied, Applier, CommandOutcome, State
 from rocinante.state.events import KvChanges
-from rocinante.state.flows import FlowEntry
+from rocinante.state.flows import FlowEntry, Rows
 from rocinante.state.kv import (
     PinnedView,
     View,
@@ -50,6 +50,10 @@ __all__ = [
 ]
 
 
+_TOGETHER_MIN: Final = 8
+"""So many keys are looked up together; fewer are quicker one by one."""
+
+
 class Position(NamedTuple):
     """The last entry applied."""
 
@@ -67,10 +71,11 @@ class FlowPage(NamedTuple):
 
 
 class DuePage(NamedTuple):
-    """Keys of one origin whose deadline has come; `cursor` empty: the pass through all tables is complete."""
+    """Rows that were looked at (None: there are none left) and how many of them have a flow whose deadline has come;
+    `cursor` empty: the pass through all tables is complete."""
 
-    origin: str
-    keys: list[bytes]
+    rows: Rows | None
+    due: int
     cursor: bytes
 
 
@@ -211,8 +216,11 @@ class StateMachine:
         found: list[FlowEntry | None] = []
         for at in range(0, len(wanted), limits.FLOW_PIECE_RECORDS):
             with self.lock:
-                tables = self._state.tables
-                found += [tables.get(key, now_ms, origin) for key in wanted[at : at + limits.FLOW_PIECE_RECORDS]]
+                tables, piece = self._state.tables, wanted[at : at + limits.FLOW_PIECE_RECORDS]
+                if len(piece) < _TOGETHER_MIN:
+                    found += [tables.get(key, now_ms, origin) for key in piece]
+                else:
+                    found += tables.get_many(piece, now_ms, origin)
         return found
 
     def flows_list(self, flow_filter: FlowFilter, limit: int, cursor: bytes, now_ms: int) -> FlowPage:
@@ -234,28 +242,16 @@ class StateMachine:
                 return FlowPage(found, cursor, index)
 
     def flows_due(
-        self, now_ms: int, limit: int = limits.FLOW_EXPIRE_KEYS_MAX, cursor: bytes = b"", origin: str = ""
+        self, now_ms: int, cursor: bytes = b"", *, rows_max: int = limits.FLOW_EXPIRE_ROWS_MAX, origin: str = ""
     ) -> DuePage:
-        """Look at up to `limit` records of one origin for those whose deadline has come; for FLOW_EXPIRE.
+        """Look at up to `rows_max` rows for flows whose deadline has come; for FLOW_EXPIRE.
 
         With `origin` "" the pass goes through all origins, one after the other. Raises InvalidArgument.
         """
-        if limit < 1:
-            raise InvalidArgument("limit", f"{limit} is not positive")
-        keys: list[bytes] = []
-        name, begun, looked_at = "", cursor, 0
-        while looked_at < min(limit, limits.FLOW_EXPIRE_KEYS_MAX):
-            with self.lock:
-                of, some, following, count = self._state.tables.due_piece(now_ms, begun, origin, limit - looked_at)
-            if name and of != name and some:
-                return DuePage(name, keys, begun)
-            name = of if some or not keys else name
-            keys += some
-            looked_at += count
-            begun = following
-            if not following:
-                break
-        return DuePage(name, keys, begun)
+        if not 1 <= rows_max <= limits.FLOW_EXPIRE_ROWS_MAX:
+            raise InvalidArgument("rows_max", f"{rows_max} is not in 1 to {limits.FLOW_EXPIRE_ROWS_MAX}")
+        with self.lock:
+            return DuePage(*self._state.tables.due_piece(now_ms, cursor, origin, rows_max))
 
     def flows_count(self) -> int:
         """All records of all origins, those past their deadline too."""
@@ -265,7 +261,7 @@ class StateMachine:
     def flows_counts(self) -> dict[str, int]:
         """The same by origin."""
         with self.lock:
-            return {name: len(table.records) for name, table in sorted(self._state.tables.tables.items())}
+            return {name: table.live for name, table in sorted(self._state.tables.tables.items())}
 
     # --- snapshots
 

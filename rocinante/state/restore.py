@@ -4,34 +4,38 @@ from content that is not whole."""
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Callable, Iterable
-from itertools import accumulate, pairwise
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from rocinante import limits
+from rocinante.flows.columns import SLOT_BYTES
 from rocinante.state.applier import State
-from rocinante.state.flows import FlowTable
+from rocinante.state.flows import WIDTHS, FlowTable
 from rocinante.state.kv.versions import Version
-from rocinante.state.order import SEGMENT_KEYS, Segment
 from rocinante.state.outcome import decode_outcome
+from rocinante.state.rows import OUTSIDE, ROWS_MAX, Piece, RowStore
 from rocinante.state.sections import SnapshotError, unframe
 from rocinante.state.sessions import KeptOutcome, KeptSession, Sessions
 from rocinante.state.snapshot import (
     END,
     END_LAYOUT,
+    FREE_ROWS,
     KEY_LAYOUT,
     META,
     META_LAYOUT,
     OUTCOME_LAYOUT,
     OUTCOMES,
-    SEGMENT,
-    SEGMENT_LAYOUT,
+    OUTSIDE_LAYOUT,
+    ROWS,
+    ROWS_LAYOUT,
+    ROWS_PIECE,
     SESSION_LAYOUT,
     SESSIONS,
+    STORE,
+    STORE_LAYOUT,
     TABLE,
-    TABLE_LAYOUT,
     VERSION_LAYOUT,
     VERSIONS,
 )
@@ -61,9 +65,11 @@ class _Builder:
         self._sessions: list[KeptSession] = []
         self._outcomes: list[KeptOutcome] = []
         self._table: FlowTable | None = None
-        self._expected_segments = 0
-        self._expected_records = 0
-        self._expected_ghosts = 0
+        self._origin = ""
+        self._stores_due = 0
+        self._store: RowStore | None = None
+        self._store_expected = (0, 0, 0)
+        """Rows used, with a flow, free."""
         self._last_tag = 0
         self._ended = False
         self._handlers: dict[int, Callable[[bytes], None]] = {
@@ -72,12 +78,18 @@ class _Builder:
             SESSIONS: self._take_sessions,
             OUTCOMES: self._take_outcomes,
             TABLE: self._take_table,
-            SEGMENT: self._take_segment,
+            STORE: self._take_store,
+            ROWS: self._take_rows,
+            FREE_ROWS: self._take_free,
             END: self._take_end,
         }
 
     def take(self, tag: int, payload: bytes) -> None:
-        if self._ended or (tag == META) != (self._last_tag == 0) or (tag < self._last_tag and tag != TABLE):
+        if (
+            self._ended
+            or (tag == META) != (self._last_tag == 0)
+            or (tag < self._last_tag and tag not in (TABLE, STORE))
+        ):
             raise SnapshotError(f"snapshot: a section with tag {tag} does not belong behind one with {self._last_tag}")
         if tag in (TABLE, END):
             self._end_table()
@@ -136,63 +148,76 @@ class _Builder:
             raise SnapshotError("snapshot: the last outcome of a section is cut off")
 
     def _take_table(self, payload: bytes) -> None:
+        self._end_store()
         origin_end = 1 + payload[0]
         origin = payload[1:origin_end].decode()
-        if origin in self._state.tables.tables:
-            raise SnapshotError(f"snapshot: the table of origin {origin!r} stands twice")
-        table = FlowTable(origin)
-        order = table.order
-        if origin_end > len(payload):
-            raise SnapshotError("snapshot: a table is cut off")
-        order.next_position, order.sweep_position, records, ghosts, segments = TABLE_LAYOUT.unpack(payload[origin_end:])
-        self._expected_records, self._expected_ghosts, self._expected_segments = records, ghosts, segments
-        self._state.tables.tables[origin] = table
-        self._table = table
+        if len(payload) != origin_end + 1 or not 1 <= payload[-1] <= len(WIDTHS):
+            raise SnapshotError("snapshot: a table is cut off, or has a number of stores that cannot be")
+        if origin <= self._origin or len(self._state.tables.tables) >= limits.FLOW_ORIGINS_MAX:
+            raise SnapshotError(f"snapshot: the table of origin {origin!r} does not stand in order, or is too many")
+        self._origin = origin
+        self._stores_due = payload[-1]
+        self._table = self._state.tables.tables[origin] = FlowTable(origin)
 
-    def _take_segment(self, payload: bytes) -> None:
+    def _take_store(self, payload: bytes) -> None:
+        self._end_store()
         table = self._table
-        if table is None:
-            raise SnapshotError("snapshot: a segment stands before its table")
-        dense, first, count = SEGMENT_LAYOUT.unpack_from(payload)
-        at = SEGMENT_LAYOUT.size
-        if not 1 <= count <= SEGMENT_KEYS or dense > 1:
-            raise SnapshotError(f"snapshot: a segment of {count} keys cannot be")
-        positions: array[int] | None = None
-        if not dense:
-            positions = array("Q", struct.unpack_from(f">{count}Q", payload, at))
-            at += 8 * count
-        key_bytes = payload[at : at + count]
+        key_bytes, slot_bytes, used, live, free = STORE_LAYOUT.unpack(payload)
+        if table is None or not self._stores_due or key_bytes in table.stores:
+            raise SnapshotError("snapshot: a store stands where none is due")
+        if SLOT_BYTES.get(key_bytes) != slot_bytes or used > ROWS_MAX or not live:
+            raise SnapshotError(f"snapshot: a store of {key_bytes} and {slot_bytes} bytes, {used} rows, cannot be")
+        self._stores_due -= 1
+        self._store = table.store(key_bytes)
+        self._store_expected = (used, live, used - live)
+        if free != used - live:
+            raise SnapshotError(f"snapshot: {live} rows with flows and {free} free ones are not {used}")
+
+    def _take_rows(self, payload: bytes) -> None:
+        store = self._due_store()
+        first, count = ROWS_LAYOUT.unpack_from(payload)
+        at = ROWS_LAYOUT.size
+        states = np.frombuffer(payload, np.uint8, count, at)
         at += count
-        value_bytes = struct.unpack_from(f">{count}I", payload, at)
-        at += 4 * count
-        ends = list(accumulate((*key_bytes, *value_bytes), initial=at))
-        if len(key_bytes) != count or ends[-1] != len(payload):
-            raise SnapshotError("snapshot: a segment has not the length that it should")
-        items = [payload[start:end] for start, end in pairwise(ends)]
-        keys, values = items[:count], items[count:]
-        segment = Segment(first, keys, positions)
-        before = table.order.segments[-1] if table.order.segments else None
-        if (
-            (positions is not None and (positions[0] != first or any(a >= b for a, b in pairwise(positions))))
-            or (before is not None and before.position(len(before.keys) - 1) >= first)
-            or segment.position(count - 1) >= table.order.next_position
-        ):
-            raise SnapshotError("snapshot: the positions of a segment are not in order")
-        table.order.segments.append(segment)
-        table.records.update((key, value) for key, value in zip(keys, values, strict=True) if value)
-        table.order.ghosts.update(key for key, value in zip(keys, values, strict=True) if not value)
+        if not 1 <= count <= ROWS_PIECE or (states > OUTSIDE).any():
+            raise SnapshotError(f"snapshot: {count} rows, or their states, cannot be")
+        live = int(np.count_nonzero(states))
+        keys = np.frombuffer(payload, store.keys.dtype, live, at)
+        at += keys.nbytes
+        slots = np.frombuffer(payload, store.slots.dtype, live, at)
+        at += slots.nbytes
+        outside: dict[int, bytes] = {}
+        for row in (np.flatnonzero(states == OUTSIDE) + first).tolist():
+            (length,) = OUTSIDE_LAYOUT.unpack_from(payload, at)
+            at += OUTSIDE_LAYOUT.size
+            outside[row] = payload[at : at + length]
+            at += length
+        if at != len(payload):
+            raise SnapshotError("snapshot: a piece of a table has not the length that it should")
+        store.load(Piece(first, states, keys, slots, outside))
+
+    def _take_free(self, payload: bytes) -> None:
+        self._due_store().load_free(np.frombuffer(payload, ">u4").astype(np.uint32))
+
+    def _due_store(self) -> RowStore:
+        if self._store is None:
+            raise SnapshotError("snapshot: rows stand before their store")
+        return self._store
+
+    def _end_store(self) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        found = (store.used, store.live, store.used - store.live)
+        if found != self._store_expected:
+            raise SnapshotError(f"snapshot: a store has {found} rows; {self._store_expected} are expected")
+        store.check_loaded()
 
     def _end_table(self) -> None:
-        table, self._table = self._table, None
-        if table is None:
-            return
-        found = (len(table.records), len(table.order.ghosts), len(table.order.segments))
-        expected = (self._expected_records, self._expected_ghosts, self._expected_segments)
-        if found != expected or not found[0] or sum(map(_keys, table.order.segments)) != found[0] + found[1]:
-            raise SnapshotError(
-                f"snapshot: the table of origin {table.origin!r} has {found} records, ghosts and segments;"
-                f" {expected} are expected"
-            )
+        self._end_store()
+        if self._stores_due:
+            raise SnapshotError(f"snapshot: {self._stores_due} stores of origin {self._origin!r} are missing")
+        self._table = None
 
     def _take_end(self, payload: bytes) -> None:
         found = (len(self._versions), len(self._sessions), len(self._outcomes), len(self._state.tables.tables))
@@ -201,7 +226,3 @@ class _Builder:
         if len(self._sessions) > limits.SESSIONS_MAX:
             raise SnapshotError(f"snapshot: {len(self._sessions)} sessions; at most {limits.SESSIONS_MAX}")
         self._ended = True
-
-
-def _keys(segment: Segment) -> int:
-    return len(segment.keys)

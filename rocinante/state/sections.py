@@ -1,6 +1,6 @@
 """The framing of a snapshot's content: sections, each with a checksum of its own.
 
-    "RSTATE" | u16 version = 1 | section…     section = u8 tag | u32 length | payload | u32 CRC-32 of tag, length and
+    "RSTATE" | u16 version = 2 | section…     section = u8 tag | u32 length | payload | u32 CRC-32 of tag, length and
     payload
 
 Big endian. The content is a function of the state alone, so that its digest is the state's; how it is cut into chunks
@@ -17,7 +17,7 @@ from typing import Final
 from rocinante import limits
 
 MAGIC: Final = b"RSTATE"
-VERSION: Final = 1
+VERSION: Final = 2
 _START: Final = struct.Struct(">6sH")
 _HEADER: Final = struct.Struct(">BI")
 _CRC: Final = struct.Struct(">I")

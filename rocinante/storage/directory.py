@@ -25,7 +25,7 @@ from rocinante.errors import DataDirectoryError, StorageError
 from rocinante.identity import format_id, parse_id
 from rocinante.storage.base import Identity
 from rocinante.storage.snapshots import sync_directory
-from rocinante.version import DATA_FORMAT
+from rocinante.version import DATA_FORMAT, DATA_FORMAT_OLDEST
 
 LOCK: Final = "LOCK"
 IDENTITY: Final = "identity.json"
@@ -242,12 +242,21 @@ class DataDirectory:
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
-    if found["format"] > DATA_FORMAT:
-        raise DataDirectoryError(
-            f"{path} is of data format {found['format']}, this software knows {DATA_FORMAT}: "
-            "start the newer version again"
-        )
+    check_format(path, found["format"])
     compare_identity(path, found["identity"], identity)
+
+
+def check_format(path: Path, number: int) -> None:
+    """Raises DataDirectoryError when data of this format cannot be read."""
+    if number > DATA_FORMAT:
+        raise DataDirectoryError(
+            f"{path} is of data format {number}, this software knows {DATA_FORMAT}: start the newer version again"
+        )
+    if number < DATA_FORMAT_OLDEST:
+        raise DataDirectoryError(
+            f"{path} is of data format {number}, which this version does not read any more: start the older version "
+            "again, or wipe the nodes one at a time and let each join again"
+        )
 
 
 def compare_identity(path: Path, found: Identity, identity: Identity) -> None:

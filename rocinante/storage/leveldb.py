@@ -27,6 +27,7 @@ from rocinante.storage.checks import check_compaction, check_write
 from rocinante.storage.directory import (
     ADVICE,
     DataDirectory,
+    check_format,
     check_readable,
     compare_identity,
     reason,
@@ -175,12 +176,7 @@ class LevelDbLog:
     def check_identity(self, identity: Identity) -> None:
         """Raises DataDirectoryError when the log is of a newer format or somebody else's."""
         try:
-            number = records.decode_format(self._record(records.KEY_FORMAT))
-            if number > DATA_FORMAT:
-                raise DataDirectoryError(
-                    f"{self._path} is of data format {number}, this software knows {DATA_FORMAT}: start the newer "
-                    "version again"
-                )
+            check_format(self._path, records.decode_format(self._record(records.KEY_FORMAT)))
             compare_identity(self._path, records.decode_identity(self._record(records.KEY_IDENTITY)), identity)
         except (DamagedError, plyvel.CorruptionError) as error:
             raise self._damaged(reason(error)) from error

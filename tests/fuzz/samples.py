@@ -12,7 +12,7 @@ from rocinante.pb.v1 import peer_pb2
 from rocinante.raft.types import MessageType
 from rocinante.state import command
 from rocinante.state.command import Kind
-from rocinante.state.flows import encode_delete, encode_expire, encode_put
+from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
 from rocinante.state.machine import StateMachine
 from rocinante.version import PROTOCOL_VERSION
 
@@ -66,7 +66,7 @@ def commands() -> list[bytes]:
         (Kind.FLOW_PUT, encode_put("dc2", batches()[-2])),
         (Kind.FLOW_DELETE, encode_delete("dc1", [flow(1).key, flow(5).key])),
         (Kind.FLOW_DELETE, encode_delete("", [flow(1).key])),
-        (Kind.FLOW_EXPIRE, encode_expire(1000, "dc1", [flow(1).key, flow(6).key])),
+        (Kind.FLOW_EXPIRE, encode_expire(1000, Rows("dc1", 16, 0, 9))),
         (Kind.SESSION_OPEN, b""),
         (Kind.SESSION_CLOSE, b""),
         (Kind.CLOCK, (77).to_bytes(8)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from rocinante.flows import FlowRecord, decode_batch, encode_batch
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.services.server import GrpcServer
 from rocinante.state.command import Kind
+from rocinante.state.flows import Rows, encode_expire
 from tests.services.test_flow import DELETE, put_batch, put_objects, record, record_v6
 from tests.services.wire import WAIT_S, Wire
 from tests.support.local_node import LocalNode
@@ -74,9 +74,7 @@ def test_deletions_and_expiry_come_as_keys(wire: Wire, node: LocalNode) -> None:
     deleted = delete(wire, record(1), record(77))
     (event,) = watch.next().events
     assert (event.type, list(event.keys), event.index) == (pb.FlowEvent.DELETE, [record(1).key], deleted.index)
-    expired = struct.pack(">QB", 60, 3) + b"dc1" + struct.pack(">I", 2)
-    expired += b"".join(bytes((16,)) + record(number).key for number in (2, 3))
-    node.propose(Kind.FLOW_EXPIRE, expired).result(WAIT_S)
+    node.propose(Kind.FLOW_EXPIRE, encode_expire(60, Rows("dc1", 16, 0, 3))).result(WAIT_S)
     (event,) = watch.next().events
     assert (event.type, list(event.keys)) == (pb.FlowEvent.EXPIRE, [record(2).key])
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rocinante.flows import FlowRecord, FlowTuple, encode_batch
 from rocinante.state import command
 from rocinante.state.command import Kind
-from rocinante.state.flows import encode_delete, encode_expire, encode_put
+from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
 from tests.state.test_etcd_differential import Requests
 
 
@@ -65,8 +65,9 @@ class History:
             case Kind.FLOW_DELETE:
                 return encode_delete(origin, [self._flow().key for _ in range(some.randint(0, 40))])
             case Kind.FLOW_EXPIRE:
-                keys = [self._flow().key for _ in range(some.randint(0, 80))]
-                return encode_expire(self._now_ms, origin, keys)
+                first = some.randrange(300)
+                rows = Rows(origin, some.choice((16, 16, 40, 17)), first, first + some.randrange(200))
+                return encode_expire(self._now_ms, rows)
             case Kind.CLOCK:
                 self._now_ms += some.choice([0, 10, 1000, 10_000])
                 return self._now_ms.to_bytes(8)

@@ -9,7 +9,6 @@ import pytest
 from rocinante import limits
 from rocinante.errors import RocinanteError
 from rocinante.pb.etcd import rpc_pb2
-from rocinante.state import order
 from rocinante.state.machine import StateMachine
 from rocinante.state.outcome import encode_outcome
 from rocinante.state.snapshot import FrozenState
@@ -32,8 +31,6 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FLOW_PIECE_RECORDS", 16),
     ):
         monkeypatch.setattr(limits, name, value)
-    monkeypatch.setattr(order, "SEGMENT_KEYS", 32)
-    monkeypatch.setattr(order, "GHOSTS_MIN", 16)
 
 
 def outcomes(machine: StateMachine, index: int, data: bytes) -> list[tuple[int, int, bytes]]:

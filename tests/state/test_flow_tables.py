@@ -9,11 +9,10 @@ import pytest
 from rocinante import limits
 from rocinante.errors import InvalidArgument, ResourceExhausted
 from rocinante.flows import FlowFilter, FlowRecord, FlowTuple, encode_batch, unpack_record
-from rocinante.state import order
 from rocinante.state.command import Kind
-from rocinante.state.events import FlowChange, FlowChanges
-from rocinante.state.flows import encode_delete, encode_expire, encode_put
-from rocinante.state.machine import StateMachine
+from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
+from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
+from rocinante.state.machine import DuePage, StateMachine
 from tests.state.harness import Driver, copy
 
 ALL = FlowFilter()
@@ -109,7 +108,7 @@ def test_deleting_counts_what_was_there() -> None:
     keys = [flow(n).key for n in (1, 1, 2, 9)]
     assert driver.do(Kind.FLOW_DELETE, encode_delete("dc1", keys)) == 2
     assert driver.events is not None
-    assert driver.events.flows == (FlowChanges(FlowChange.DELETE, "dc1", keys=(flow(1).key, flow(2).key)),)
+    assert driver.events.flows == (FlowChanges(FlowChange.DELETE, "dc1", keys=PackedKeys(flow(1).key + flow(2).key)),)
     assert driver.do(Kind.FLOW_DELETE, encode_delete("dc1", keys)) == 0
     assert not driver.changed()
     assert driver.do(Kind.FLOW_DELETE, encode_delete("", [flow(1).key, flow(3).key])) == 2, "every origin"
@@ -120,37 +119,35 @@ def test_expiry_drops_only_what_has_expired_when_it_is_applied() -> None:
     driver = Driver()
     put(driver, "dc1", flow(1, deadline_ms=100), flow(2, deadline_ms=100), flow(3, deadline_ms=101), flow(4))
     page = driver.machine.flows_due(100)
-    assert (page.origin, sorted(page.keys), page.cursor) == ("dc1", [flow(1).key, flow(2).key], b"")
+    assert page == DuePage(Rows("dc1", 16, 0, 4), 2, b"")
+    assert page.rows is not None
     put(driver, "dc1", flow(2, deadline_ms=500))  # renewed between the scan and the command
-    keys = [flow(n).key for n in (1, 2, 3, 4, 5)]
-    assert driver.do(Kind.FLOW_EXPIRE, encode_expire(100, "dc1", keys)) == 1
+    assert driver.do(Kind.FLOW_EXPIRE, encode_expire(100, page.rows)) == 1
     assert driver.events is not None
-    assert driver.events.flows == (FlowChanges(FlowChange.EXPIRE, "dc1", keys=(flow(1).key,)),)
+    assert driver.events.flows == (FlowChanges(FlowChange.EXPIRE, "dc1", keys=PackedKeys(flow(1).key)),)
 
 
 def test_the_scan_for_what_is_due_goes_through_all_origins_in_pieces() -> None:
     driver = Driver()
     for origin in ("dc1", "dc2", "dc3"):
         put(driver, origin, *(flow(number, deadline_ms=10 + number % 2) for number in range(300)))
-    due: dict[str, list[bytes]] = {}
+    due: dict[str, int] = {}
     cursor, pages = b"", 0
     while True:
-        page = driver.machine.flows_due(10, 100, cursor)
-        assert len(page.keys) <= 100
-        due.setdefault(page.origin, []).extend(page.keys)
+        page = driver.machine.flows_due(10, cursor, rows_max=100)
+        assert page.rows is not None
+        assert page.rows.stop - page.rows.first <= 100
+        due[page.rows.origin] = due.get(page.rows.origin, 0) + page.due
         cursor, pages = page.cursor, pages + 1
         if not cursor:
             break
-    assert {origin: len(set(keys)) for origin, keys in due.items() if keys} == {"dc1": 150, "dc2": 150, "dc3": 150}
-    assert sum(map(len, due.values())) == 450
-    assert pages < 30
-    assert driver.machine.flows_due(10, 1000, origin="dc2").origin == "dc2"
-    assert driver.machine.flows_due(10, 1000, origin="none").keys == []
+    assert due == {"dc1": 150, "dc2": 150, "dc3": 150}
+    assert pages == 9
+    assert driver.machine.flows_due(10, origin="dc2") == (Rows("dc2", 16, 0, 300), 150, b"")
+    assert driver.machine.flows_due(10, origin="none") == (None, 0, b"")
 
 
 def test_a_list_finds_what_stays_exactly_once_while_the_tables_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "SEGMENT_KEYS", 16)
-    monkeypatch.setattr(order, "GHOSTS_MIN", 8)
     monkeypatch.setattr(limits, "FLOW_PIECE_RECORDS", 7)
     some = random.Random(5)
     driver = Driver()
@@ -192,8 +189,8 @@ def test_a_page_is_bounded_in_what_it_looks_at(monkeypatch: pytest.MonkeyPatch) 
         (0, b"", "limit"),
         (10_001, b"", "limit"),
         (1, b"x", "cursor"),
-        (1, b"\1" + bytes(8) + b"\xff", "cursor"),
-        (1, b"\2" + bytes(8), "cursor"),
+        (1, b"\2" + bytes(9) + b"\xff", "cursor"),
+        (1, b"\1" + bytes(9), "cursor"),
     ],
 )
 def test_a_list_that_cannot_be_names_the_field(limit: int, cursor: bytes, field: str) -> None:
@@ -221,8 +218,12 @@ BATCH = encode_batch([flow(1)])[0]
         (Kind.FLOW_DELETE, b"\3dc1\0\0\0\1\5abc", "keys"),
         (Kind.FLOW_DELETE, b"\3dc1\0\0\0\0x", "keys"),
         (Kind.FLOW_DELETE, b"\3dc1\xff\0\0\0", "count"),
-        (Kind.FLOW_EXPIRE, b"\0\0", "now"),
-        (Kind.FLOW_EXPIRE, bytes(8) + b"\3dc1\0\1\0\0", "count"),
+        (Kind.FLOW_EXPIRE, b"\0\0", "rows"),
+        (Kind.FLOW_EXPIRE, encode_expire(1, Rows("dc1", 17, 0, 1)), "rows"),
+        (Kind.FLOW_EXPIRE, encode_expire(1, Rows("dc1", 16, 5, 5)), "rows"),
+        (Kind.FLOW_EXPIRE, encode_expire(1, Rows("dc1", 16, 0, limits.FLOW_EXPIRE_ROWS_MAX + 1)), "rows"),
+        (Kind.FLOW_EXPIRE, encode_expire(1, Rows("dc1", 16, 0, 1)) + b"x", "rows"),
+        (Kind.FLOW_EXPIRE, encode_expire(1, Rows("dc1", 16, 0, 1))[:-1], "origin"),
         (Kind.CLOCK, b"1", "now"),
     ],
 )

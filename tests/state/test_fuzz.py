@@ -11,7 +11,7 @@ from rocinante.flows import FlowFilter, encode_batch
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.state import command
 from rocinante.state.command import Kind
-from rocinante.state.flows import encode_delete, encode_expire, encode_put
+from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
 from rocinante.state.machine import StateMachine
 from rocinante.state.outcome import decode_outcome, encode_outcome
 from tests.state.harness import Driver, content, digest
@@ -29,7 +29,7 @@ BODIES = {
     Kind.KV_COMPACT: rpc_pb2.CompactionRequest(revision=3).SerializeToString(),
     Kind.FLOW_PUT: encode_put("dc1", encode_batch([flow(1), flow(2)])[0]),
     Kind.FLOW_DELETE: encode_delete("dc1", [flow(1).key, flow(5).key]),
-    Kind.FLOW_EXPIRE: encode_expire(1000, "dc1", [flow(1).key, flow(6).key]),
+    Kind.FLOW_EXPIRE: encode_expire(1000, Rows("dc1", 16, 0, 9)),
     Kind.SESSION_OPEN: b"",
     Kind.SESSION_CLOSE: b"",
     Kind.CLOCK: (77).to_bytes(8),

@@ -15,7 +15,6 @@ from rocinante import limits
 from rocinante.errors import ResourceExhausted
 from rocinante.flows import FlowFilter
 from rocinante.pb.etcd import rpc_pb2
-from rocinante.state import order
 from rocinante.state.command import Kind
 from rocinante.state.flows import encode_delete
 from rocinante.state.machine import FlowPage, Position, StateMachine
@@ -73,8 +72,6 @@ def test_how_it_is_cut_is_not_seen_in_it(chunk_bytes: int) -> None:
 
 
 def test_a_frozen_state_stays_as_it_was_while_everything_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "SEGMENT_KEYS", 8)
-    monkeypatch.setattr(order, "GHOSTS_MIN", 4)
     driver = Driver()
     for number in range(50):
         driver.put(b"k%02d" % (number % 20), b"%d" % number)
@@ -101,7 +98,6 @@ def test_a_frozen_state_stays_as_it_was_while_everything_changes(monkeypatch: py
 
 def test_a_snapshot_is_written_while_another_thread_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "KV_PIECE_KEYS", 16)
-    monkeypatch.setattr(order, "SEGMENT_KEYS", 64)
     driver = Driver()
     for number in range(500):
         driver.put(b"key %03d" % number, b"old")
@@ -223,5 +219,5 @@ def test_content_that_is_wrong_under_good_checksums_is_refused_or_restores_to_it
 
 def test_a_snapshot_of_a_newer_version_is_refused() -> None:
     whole = b"".join(content(filled(entries=5)))
-    with pytest.raises(SnapshotError, match="version 2; this software reads version 1"):
-        StateMachine().restore([whole[:6] + b"\0\2" + whole[8:]])
+    with pytest.raises(SnapshotError, match="version 3; this software reads version 2"):
+        StateMachine().restore([whole[:6] + b"\0\3" + whole[8:]])

@@ -55,8 +55,15 @@ def test_anothers_directory_is_refused(used: Path, other: Identity, message: str
 
 def test_a_newer_format_is_refused(used: Path) -> None:
     identity = used / "identity.json"
-    identity.write_text(identity.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(DataDirectoryError, match="is of data format 2, this software knows 1: start the newer version"):
+    identity.write_text(identity.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(DataDirectoryError, match="is of data format 3, this software knows 2: start the newer version"):
+        open_leveldb(used, ME)
+
+
+def test_an_older_format_that_is_not_read_any_more_is_refused(used: Path) -> None:
+    identity = used / "identity.json"
+    identity.write_text(identity.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataDirectoryError, match="is of data format 1, which this version does not read any more"):
         open_leveldb(used, ME)
 
 

@@ -1,0 +1,326 @@
+"""A store of flows of one key width: rows in flat arrays, changed a batch at a time.
+
+A row is a key, a value of the width of its slot, and its deadline. A value that is wider than the slot (a name,
+application data) stands outside, by its row; the slot then has the value's beginning, which is the same in every shape
+(docs/flow-format.md), so that whatever looks at many rows looks at the slots alone.
+
+Which row a flow has depends on the commands alone, never on this process: new flows take the rows freed last, then the
+next ones at the end. So a row's number is a place that means the same on every node, for a cursor and for an expiry.
+
+Frozen rows (`FrozenRows`) keep what was: before a row that they cover is written for the first time, its content goes
+into arrays beside it. Nothing is copied when a freeze begins, and nothing is merged when it ends.
+
+numpy's promise that this relies on: of several values assigned to one place, the last one stays (the user guide's
+"Indexing with arrays of indices"; a test holds it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocinante import limits
+from rocinante.flows.columns import VALUE_FIELDS
+from rocinante.state.regions import reserve
+from rocinante.state.row_index import I64, U64, RowIndex
+
+FREE: Final = 0
+HELD: Final = 1
+OUTSIDE: Final = 2
+"""Its value is wider than the slot."""
+NEVER: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""The deadline of a flow that has none, and of a row that has no flow."""
+ROWS_MAX: Final = limits.FLOW_RECORDS_MAX + limits.FLOW_BATCH_RECORDS_MAX
+"""Address space is reserved for so many; a batch may need rows for keys that stand twice in it."""
+
+Raw = NDArray[Any]
+"""Keys or values as numpy has them: `V16`, `V74`, …"""
+States = NDArray[np.uint8]
+
+
+class Piece(NamedTuple):
+    """Rows `first` to `first + len(states)` - 1, copied."""
+
+    first: int
+    states: States
+    keys: Raw
+    slots: Raw
+    outside: dict[int, bytes]
+    """Row → value."""
+
+
+class RowStore:
+    """See the module. What changes it is given checked input: it cannot fail half way."""
+
+    __slots__ = (
+        "_free",
+        "_free_count",
+        "_index",
+        "_words",
+        "deadlines",
+        "frozen",
+        "key_bytes",
+        "keys",
+        "live",
+        "outside",
+        "slot_bytes",
+        "slots",
+        "states",
+        "used",
+    )
+
+    def __init__(self, key_bytes: int, slot_bytes: int, capacity: int = ROWS_MAX) -> None:
+        self.key_bytes, self.slot_bytes = key_bytes, slot_bytes
+        words = key_bytes // 8
+        self._words: U64 = reserve(capacity * words, np.uint64).reshape(capacity, words)
+        self.keys: Raw = self._words.reshape(-1).view(f"V{key_bytes}")
+        self.slots: Raw = reserve(capacity, f"V{slot_bytes}")
+        self.deadlines: U64 = reserve(capacity, np.uint64)
+        """Unix ms, or NEVER."""
+        self.states: States = reserve(capacity, np.uint8)
+        self._free: NDArray[np.uint32] = reserve(capacity, np.uint32)
+        self._free_count = 0
+        self.used = 0
+        """Rows that were ever taken: those from here on are untouched."""
+        self.live = 0
+        self.outside: dict[int, bytes] = {}
+        self._index = RowIndex(self._words, capacity)
+        self.frozen: list[FrozenRows] = []
+
+    # --- look up
+
+    def find(self, keys: Raw) -> I64:
+        """The row of each key, -1 where there is none."""
+        words = _words(keys)
+        return self._index.find(words, self._index.hashes(words))
+
+    def find_one(self, key: bytes) -> int:
+        return self._index.find_one(key)
+
+    def value(self, row: int) -> bytes:
+        if self.states[row] == OUTSIDE:
+            return self.outside[row]
+        value: bytes = self.slots[row].tobytes()
+        return value
+
+    def values(self, rows: I64) -> list[bytes]:
+        taken: list[bytes] = self.slots[rows].tolist()
+        if self.outside:
+            for number in np.flatnonzero(self.states[rows] == OUTSIDE).tolist():
+                taken[number] = self.outside[int(rows[number])]
+        return taken
+
+    def held(self, first: int, stop: int) -> I64:
+        """The rows from `first` to `stop` - 1 that have a flow."""
+        return np.flatnonzero(self.states[first : min(stop, self.used)]) + first
+
+    def due(self, first: int, stop: int, now_ms: int) -> I64:
+        """Those whose deadline is not after `now_ms`."""
+        return np.flatnonzero(self.deadlines[first : min(stop, self.used)] <= np.uint64(now_ms)) + first
+
+    # --- change
+
+    def put(self, keys: Raw, slots: Raw, deadlines: U64) -> None:
+        """Write flows whose values fit their slots; where a key stands more than once the last one counts."""
+        rows = self._rows_for(keys)
+        self.slots[rows] = slots
+        self.deadlines[rows] = deadlines
+        self._forget_outside(rows)
+        self.states[rows] = HELD
+
+    def put_outside(self, values: Mapping[bytes, bytes]) -> None:
+        """Write flows whose values do not fit, by their keys."""
+        keys = np.frombuffer(b"".join(values), f"V{self.key_bytes}")
+        rows = self._rows_for(keys)
+        starts = b"".join(value[: self.slot_bytes] for value in values.values())
+        self.slots[rows] = slots = np.frombuffer(starts, f"V{self.slot_bytes}")
+        self.deadlines[rows] = deadlines_of(slots)
+        self.states[rows] = OUTSIDE
+        self.outside.update(zip(rows.tolist(), values.values(), strict=True))
+
+    def delete(self, rows: I64) -> None:
+        """Rows that have a flow, each given once."""
+        if self.frozen:
+            self._remember(rows)
+        self._forget_outside(rows)
+        self.states[rows] = FREE
+        self.deadlines[rows] = NEVER
+        self._index.remove(rows, self.states)
+        self._give_back(rows)
+        self.live -= len(rows)
+
+    def _rows_for(self, keys: Raw) -> I64:
+        """The rows of these keys, new ones for those that have none."""
+        words = _words(keys)
+        hashes = self._index.hashes(words)
+        rows = self._index.find(words, hashes)
+        fresh = np.flatnonzero(rows < 0)
+        if self.frozen:
+            self._remember(rows[rows >= 0])
+        if not fresh.size:
+            return rows
+        if fresh.size < len(keys):
+            keys, hashes = keys[fresh], hashes[fresh]
+        taken = self._take(fresh.size)
+        if self.frozen:
+            self._remember(taken)
+        self.keys[taken] = keys
+        linked = self._index.insert(taken, hashes)
+        rows[fresh] = taken
+        self.live += int(np.count_nonzero(linked))
+        if not linked.all():
+            double = np.flatnonzero(~linked)
+            rows[fresh[double]] = self.find(keys[double])
+            unused = taken[double]
+            self.deadlines[unused] = NEVER
+            self._give_back(unused)
+        return rows
+
+    def _forget_outside(self, rows: I64) -> None:
+        if self.outside:
+            for row in rows[self.states[rows] == OUTSIDE].tolist():
+                self.outside.pop(row, None)  # a row may be given twice
+
+    def _take(self, count: int) -> I64:
+        """Free rows, the one freed last first, then untouched ones."""
+        reused = min(count, self._free_count)
+        untouched = np.arange(self.used, self.used + count - reused)
+        self.used += count - reused
+        if not reused:
+            return untouched
+        left = self._free_count - reused
+        again = self._free[left : self._free_count][::-1].astype(np.int64)
+        self._free_count = left
+        return np.concatenate((again, untouched))
+
+    def _give_back(self, rows: I64) -> None:
+        self._free[self._free_count : self._free_count + len(rows)] = rows
+        self._free_count += len(rows)
+
+    def _remember(self, rows: I64) -> None:
+        for frozen in self.frozen:
+            frozen.remember(rows)
+
+    # --- snapshots
+
+    def freeze(self) -> FrozenRows:
+        frozen = FrozenRows(self, self._free[: self._free_count].copy())
+        self.frozen.append(frozen)
+        return frozen
+
+    def load(self, piece: Piece) -> None:
+        """Rows of a snapshot, in order, into a store that nobody uses yet. Raises ValueError where they cannot be."""
+        count = len(piece.states)
+        stop = piece.first + count
+        if piece.first != self.used or stop > len(self.states):
+            raise ValueError(f"rows {piece.first} to {stop} do not follow row {self.used}")
+        rows = np.flatnonzero(piece.states) + piece.first
+        self.used = stop
+        self.states[piece.first : stop] = piece.states
+        self.deadlines[piece.first : stop] = NEVER
+        self.keys[rows] = piece.keys
+        self.slots[rows] = piece.slots
+        self.deadlines[rows] = deadlines_of(piece.slots)
+        self.outside.update(piece.outside)
+        words = self._words[rows]
+        hashes = self._index.hashes(words)
+        if (self._index.find(words, hashes) >= 0).any() or not self._index.insert(rows, hashes).all():
+            raise ValueError("a key stands twice")
+        self.live += len(rows)
+
+    def load_free(self, rows: NDArray[np.uint32]) -> None:
+        """The free rows of a snapshot, the one freed last at the end. Raises ValueError where they cannot be."""
+        if (rows >= self.used).any() or self.states[rows].any():
+            raise ValueError("a row is said to be free that is not")
+        self._give_back(rows.astype(np.int64))
+
+    def check_loaded(self) -> None:
+        """Raises ValueError where the rows and the free ones do not add up."""
+        free = self._free[: self._free_count]
+        if self.live + len(free) != self.used or len(np.unique(free)) != len(free):
+            raise ValueError(f"{self.live} rows with flows and {len(free)} free ones are not {self.used}")
+
+
+class FrozenRows:
+    """The rows of a store as they were. Its methods need the machine's lock."""
+
+    __slots__ = (
+        "_keys",
+        "_outside",
+        "_remembered",
+        "_slots",
+        "_states",
+        "_store",
+        "free",
+        "key_bytes",
+        "live",
+        "slot_bytes",
+        "used",
+    )
+
+    def __init__(self, store: RowStore, free: NDArray[np.uint32]) -> None:
+        self.key_bytes, self.slot_bytes = store.key_bytes, store.slot_bytes
+        self.used, self.live, self.free = store.used, store.live, free
+        self._store = store
+        self._remembered: NDArray[np.bool_] = reserve(store.used, np.bool_)
+        self._states: States = reserve(store.used, np.uint8)
+        self._keys: Raw = reserve(store.used, store.keys.dtype)
+        self._slots: Raw = reserve(store.used, store.slots.dtype)
+        self._outside: dict[int, bytes] = {}
+
+    def remember(self, rows: I64) -> None:
+        """These are about to be written."""
+        rows = rows[rows < self.used]
+        rows = rows[~self._remembered[rows]]
+        if not rows.size:
+            return
+        store = self._store
+        self._remembered[rows] = True
+        states = store.states[rows]
+        self._states[rows] = states
+        self._keys[rows] = store.keys[rows]
+        self._slots[rows] = store.slots[rows]
+        if store.outside:
+            for row in rows[states == OUTSIDE].tolist():
+                self._outside[row] = store.outside[row]
+
+    def piece(self, first: int, stop: int) -> Piece:
+        """Rows `first` to `stop` - 1, keys and slots of those that had a flow only."""
+        store, span = self._store, slice(first, min(stop, self.used))
+        changed = np.flatnonzero(self._remembered[span])
+        states, keys, slots = store.states[span].copy(), store.keys[span], store.slots[span]
+        if changed.size:
+            keys, slots = keys.copy(), slots.copy()
+            before = changed + first
+            states[changed], keys[changed], slots[changed] = (
+                self._states[before],
+                self._keys[before],
+                self._slots[before],
+            )
+        there = np.flatnonzero(states)
+        outside: dict[int, bytes] = {}
+        for row in (np.flatnonzero(states == OUTSIDE) + first).tolist():
+            outside[row] = self._outside[row] if self._remembered[row] else store.outside[row]
+        return Piece(first, states, keys[there], slots[there], outside)
+
+    def close(self) -> None:
+        """Let go of the store. What was remembered is freed by whoever holds this object last."""
+        self._store.frozen = [held for held in self._store.frozen if held is not self]
+
+
+def _words(keys: Raw) -> U64:
+    """The same bytes as (n, words) numbers."""
+    keys = np.ascontiguousarray(keys)
+    return keys.view(np.uint64).reshape(len(keys), -1)
+
+
+def deadlines_of(slots: Raw) -> U64:
+    """The deadlines that values begin with; NEVER where they say 0."""
+    deadlines: U64 = slots.view(VALUE_FIELDS[slots.dtype.itemsize])["deadline_ms"].astype(np.uint64)
+    deadlines -= np.uint64(1)  # 0, no deadline, turns round to the greatest number
+    ended = deadlines != NEVER
+    np.add(deadlines, np.uint64(1), out=deadlines, where=ended)
+    return deadlines
