@@ -42,12 +42,15 @@ class Membership:
         transport: Transport,
         snapshots: SnapshotStore,
         on_removed: Callable[[], None],
+        on_member: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_removed` is called once, on the driver's thread, in the middle of its turn."""
+        """`on_removed` and `on_member` are called on the driver's thread, in the middle of its turn: the one when a
+        configuration or a peer says that this node is no member, the other when a configuration has it."""
         self._node_id = node_id
         self._transport = transport
         self._snapshots = snapshots
         self._on_removed = on_removed
+        self._on_member = on_member
         self._members = dict(members)
         """All that were ever described: the YAML's, the snapshot's, the changes'."""
         self._config = config
@@ -93,6 +96,8 @@ class Membership:
             if identifier not in config.members and identifier not in self._guests:
                 self._transport.remove(identifier)
         self.connect()
+        if self._node_id in config.members:
+            self._on_member()
 
     def meet(self, guest: Member) -> None:
         """Answer one who is ahead of this node, and perhaps leads it, though no configuration known here has it."""

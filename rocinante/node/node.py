@@ -99,6 +99,7 @@ class Node:
             transport=self.transport,
             snapshots=snapshots,
             on_removed=lambda: self.switch.remove(),  # noqa: PLW0108  (there is no switch yet)
+            on_member=lambda: self.switch.take_back(),  # noqa: PLW0108
         )
         self.pending = Pending(self.ingress, self._retry)
         self._waiting_reads = WaitingReads()

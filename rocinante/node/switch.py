@@ -34,6 +34,8 @@ class Switch:
         """One change takes effect after the other, and only the one that is still wanted."""
         self.enabled = True
         self.removed = False
+        """What the latest configuration says; it may say otherwise later, as long as this node listens."""
+        self._gone = False
         self.server: GrpcServer | None = None
 
     @property
@@ -83,16 +85,38 @@ class Switch:
             self.server.set_serving(False, reason)
 
     def remove(self) -> None:
-        """The cluster goes on without this node, for good. (On the driver's thread.)
+        """This node is no member any more. (On the driver's thread.)
 
-        Not at once: that its removal is committed may be on its way to the others, from this very node. Without it
-        they would still count it in; until they know, they may need its vote.
+        It leaves only after a while: that its removal is committed may be on its way to the others, from this very
+        node. Without it they would still count it in; until they know, they may need its vote. And the removal may be
+        of a former life: who catches up after it was added again meets it in the log, before the addition.
         """
         if not self.removed:
             self.removed = True
             logger.warning("this node was removed from the cluster; it takes no more part")
-            reason = "the node was removed from the cluster"
-            self._node.driver.later(limits.REMOVED_LINGER_S, lambda: self._leave(reason))
+            self._node.driver.later(limits.REMOVED_LINGER_S, self._leave_for_good)
+
+    def take_back(self) -> None:
+        """A configuration has this node. (On the driver's thread.)"""
+        if self.removed and not self._gone:
+            self.removed = False
+            logger.warning("this node was added to the cluster again")
+
+    def _leave_for_good(self) -> None:
+        if not self.removed or self._gone:
+            return
+        status = self._node.driver.core.status()
+        timers = self._node.config.timers
+        if status.leader not in (NONE, status.id) and status.leader_silent_ticks * timers.tick_ms < timers.election_ms:
+            # Somebody leads this node, so it is a member: by what it knows, and only a peer was behind; or by what it
+            # has not heard of yet.
+            if self._node.membership.is_known(status.id):
+                self.take_back()
+            else:
+                self._node.driver.later(limits.REMOVED_LINGER_S, self._leave_for_good)
+            return
+        self._gone = True
+        self._leave("the node was removed from the cluster")
 
     # --- leadership
 
