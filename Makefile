@@ -10,7 +10,7 @@ ARGS ?=
 SEEDS ?= 500
 PYTHON_FILES := rocinante tests setup.py
 
-.PHONY: help run test verify format lock proto wheel bench chaos simulate mutations conformance soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel bench chaos simulate faults mutations conformance soak clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -26,7 +26,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/mutations tests/raft
+	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/faults tests/mutations tests/raft
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -63,6 +63,10 @@ conformance: setup-dev ## the golden files of the core, and which of its lines a
 	@rm -f .coverage.conformance
 	COVERAGE_FILE=.coverage.conformance nice $(PY) -m coverage run --branch --source=rocinante/raft -m pytest -q -p no:cacheprovider tests/raft
 	COVERAGE_FILE=.coverage.conformance $(PY) -m coverage report --show-missing --skip-covered --fail-under=100
+
+faults: setup-dev ## as root: 100 rounds of kill -9, partitions, bad disks and the like under a recorded load (ARGS="--rounds 20")
+	@$(BOOTSTRAP) apt-test
+	$(PY) -m tests.faults $(ARGS)
 
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
 	$(PY) -m tests.benchmarks.soak $(ARGS)

@@ -100,8 +100,14 @@ def _run_cluster(
     count = 0
     failed = False
     with rig, cluster, LoadProcess(cluster, place / "load.log") as load:
-        cluster.start()
-        wait_whole(cluster)
+        try:
+            cluster.start()
+            wait_whole(cluster)
+        except ClusterFailure as failure:
+            lost = Result(rounds[0].number, rounds[0].fault.name, rounds[0].nodes, rounds[0].draw, kept=str(place))
+            lost.violations.append(f"a cluster without a fault did not start: {failure}")
+            done(lost)
+            return 1
         for round_ in rounds:
             count += 1
             began(round_)
