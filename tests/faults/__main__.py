@@ -16,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.faults.namespaces import Lab
+from tests.faults.namespaces import Lab, left_by
 from tests.faults.plan import Round, Stint, plan, plan_of
 from tests.faults.registry import Fault, all_faults
 from tests.faults.report import as_json, as_markdown, as_table
@@ -77,6 +78,12 @@ def chosen(options: argparse.Namespace, faults: dict[str, Fault]) -> list[Stint]
 
 def repeat_command(result: Result) -> str:
     return f"python -m tests.faults --only {result.fault} --nodes {result.nodes} --draw {result.draw}"
+
+
+def left_behind() -> list[str]:
+    """Processes and namespaces that should be gone."""
+    processes = [f"process {child.pid}: {child.name()}" for child in psutil.Process().children(recursive=True)]
+    return processes + [f"network namespace {name}" for name in left_by(os.getpid())]
 
 
 def line_of(result: Result) -> str:
@@ -141,6 +148,9 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.write_text(as_json(results, seed=options.seed, seconds=time.monotonic() - began))
     if options.markdown:
         options.markdown.write_text(as_markdown(results, order))
+    if left := left_behind():
+        console.print("left behind:", *left, sep="\n  ", highlight=False)
+        return 1
     if any(result.violations for result in results):
         console.print(f"VIOLATIONS; logs and histories are in {directory}")
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final, Self
 from tests.faults.cluster import NetworkCluster
 
 END_S: Final = 60.0
+"""For every answer of the load: at the end of a round it reads all keys, with retries."""
 
 
 class LoadProcess:
@@ -49,7 +51,10 @@ class LoadProcess:
         assert process.stdout is not None
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        line = process.stdout.readline()
+        answered, _, _ = select.select([process.stdout], [], [], END_S)
+        line = process.stdout.readline() if answered else ""
+        if not answered:
+            process.kill()
         if not line:
             raise RuntimeError(f"the load ended with {process.wait(END_S)}: {self._log.read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
