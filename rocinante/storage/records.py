@@ -120,7 +120,10 @@ def decode_identity(value: bytes) -> Identity:
     if len(content) < _IDENTITY.size:
         raise DamagedError(f"{len(content)} bytes")
     cluster, node = _IDENTITY.unpack_from(content)
-    return Identity(cluster, node, content[_IDENTITY.size :].decode())
+    try:
+        return Identity(cluster, node, content[_IDENTITY.size :].decode())
+    except UnicodeDecodeError:
+        raise DamagedError("the datacenter's name is not UTF-8") from None
 
 
 def encode_bounds(bounds: Bounds) -> bytes:

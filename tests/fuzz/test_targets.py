@@ -54,6 +54,6 @@ def test_a_target_that_fails_is_seen() -> None:
         if data[:3] == b"RFB" and b"\xff" in data:
             raise IndexError
 
-    target = Target("example", one, lambda: [b"RFB1 and more"], ())
+    target = Target("example", one, lambda: [b"RFB1 and more"])
     with pytest.raises(IndexError):
         test_mutations_and_noise(target)

@@ -21,8 +21,6 @@ class Target:
     name: str
     one: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
-    instrument: tuple[str, ...]
-    """Modules that atheris follows the branches of."""
     bytes_max: int = 4096
     examples: int = 200
     """Of Hypothesis, in `make test`."""

@@ -99,9 +99,7 @@ def capture_seeds() -> list[bytes]:
     return seeds
 
 
-_AGENTS: Final = ("rocinante.agents", "dpkt")
-
 TARGETS: Final = [
-    Target("packet", one_packet, packet_seeds, _AGENTS, 512, 500),
-    Target("capture", one_capture, capture_seeds, _AGENTS, 2048),
+    Target("packet", one_packet, packet_seeds, 512, 500),
+    Target("capture", one_capture, capture_seeds, 2048),
 ]

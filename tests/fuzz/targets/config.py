@@ -77,4 +77,4 @@ def seeds() -> list[bytes]:
     ]
 
 
-TARGETS: Final = [Target("config", one_config, seeds, ("rocinante.config",), 65_536, 150)]
+TARGETS: Final = [Target("config", one_config, seeds, 65_536, 150)]

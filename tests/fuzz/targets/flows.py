@@ -139,7 +139,7 @@ def one_cursor(data: bytes) -> None:
         pass
     for scan in (
         lambda: _shared().flows_list(FlowFilter.parse(), 100, data, 0),
-        lambda: _shared().flows_due(1000, 10, data),
+        lambda: _shared().flows_due(1000, data, rows_max=10),
     ):
         try:
             scan()
@@ -201,7 +201,7 @@ def message_seeds() -> list[bytes]:
 
 def cursor_seeds() -> list[bytes]:
     page = _shared().flows_list(FlowFilter.parse(), 3, b"", 0)
-    due = _shared().flows_due(1, 3)
+    due = _shared().flows_due(1, rows_max=3)
     return [page.cursor, encode_cursor(page.cursor).encode(), due.cursor]
 
 
@@ -211,22 +211,18 @@ def outcome_seeds() -> list[bytes]:
     return [encode_outcome(result) for _, _, result in applied.outcomes]
 
 
-_FLOWS: Final = ("rocinante.flows", "rocinante.convert", "rocinante.flow_json")
-_STATE: Final = ("rocinante.state",)
-
 TARGETS: Final = [
-    Target("flow_batch", one_batch, lambda: list(batches()), _FLOWS, 2048, 400),
-    Target("flow_key", one_key, lambda: [flow(1).key, records()[2].key, records()[5].key], _FLOWS, 64),
-    Target("flow_message", one_message, message_seeds, _FLOWS, 2048),
-    Target("flow_json", one_json, json_seeds, _FLOWS, 2048),
-    Target("cursor", one_cursor, cursor_seeds, _STATE, 256),
+    Target("flow_batch", one_batch, lambda: list(batches()), 2048, 400),
+    Target("flow_key", one_key, lambda: [flow(1).key, records()[2].key, records()[5].key], 64),
+    Target("flow_message", one_message, message_seeds, 2048),
+    Target("flow_json", one_json, json_seeds, 2048),
+    Target("cursor", one_cursor, cursor_seeds, 256),
     Target(
         "entry",
         one_entry,
         lambda: [command.pack([each]) for each in commands()] + [command.pack(commands())],
-        _STATE,
         2048,
         300,
     ),
-    Target("outcome", one_outcome, outcome_seeds, _STATE, 512),
+    Target("outcome", one_outcome, outcome_seeds, 512),
 ]

@@ -135,10 +135,8 @@ def install_seeds() -> list[bytes]:
     ]
 
 
-_PEERS: Final = ("rocinante.peers", "rocinante.raft", "rocinante.node")
-
 TARGETS: Final = [
-    Target("peer_exchange", one_exchange, exchange_seeds, _PEERS, 1024, 400),
-    Target("peer_message", one_message, message_seeds, _PEERS, 512),
-    Target("peer_snapshot", one_install, install_seeds, _PEERS, 4096, 150),
+    Target("peer_exchange", one_exchange, exchange_seeds, 1024, 400),
+    Target("peer_message", one_message, message_seeds, 512),
+    Target("peer_snapshot", one_install, install_seeds, 4096, 150),
 ]

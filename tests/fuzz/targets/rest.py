@@ -147,6 +147,6 @@ def session_seeds() -> list[bytes]:
 
 
 TARGETS: Final = [
-    Target("rest_request", one_request, request_seeds, ("rocinante.rest", "rocinante.flow_json"), 2048, 400),
-    Target("session", one_session, session_seeds, ("rocinante.services.call",), 256),
+    Target("rest_request", one_request, request_seeds, 2048, 400),
+    Target("session", one_session, session_seeds, 256),
 ]

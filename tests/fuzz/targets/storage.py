@@ -231,12 +231,10 @@ def snapshot_head_seeds() -> list[bytes]:
     return [len(head).to_bytes(4) + head + b"RSTATE" for head in heads]
 
 
-_STORAGE: Final = ("rocinante.storage", "rocinante.raft.membership")
-
 TARGETS: Final = [
-    Target("record", one_record, record_seeds, _STORAGE, 512, 400),
-    Target("change", one_change, change_seeds, _STORAGE, 512),
-    Target("snapshot_file", one_snapshot_file, snapshot_file_seeds, _STORAGE, 1024),
-    Target("snapshot_head", one_snapshot_head, snapshot_head_seeds, ("rocinante.node.directory",), 1024),
-    Target("state", one_state, state_seeds, ("rocinante.state",), 8192, 250),
+    Target("record", one_record, record_seeds, 512, 400),
+    Target("change", one_change, change_seeds, 512),
+    Target("snapshot_file", one_snapshot_file, snapshot_file_seeds, 1024),
+    Target("snapshot_head", one_snapshot_head, snapshot_head_seeds, 1024),
+    Target("state", one_state, state_seeds, 8192, 250),
 ]
