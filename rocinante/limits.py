@@ -236,8 +236,8 @@ WATCH_REQUESTS_MAX: Final = 16
 """Requests of a stream that wait until what was answered is read; beyond it nothing more is read from it (etcd: 16)."""
 WATCH_PROGRESS_INTERVAL_S: Final = 600.0
 """etcd's default for watches created with `progress_notify`."""
-WATCH_RESPONSE_BYTES_MAX: Final = 1 * MIB
-"""Events of one answer on a stream; more are sent in several."""
+WATCH_RESPONSE_BYTES_MAX: Final = 256 * KIB
+"""Events of one answer on a stream; more are sent in several. gRPC holds it three times over until the client reads."""
 WATCH_PAGE_EVENTS_MAX: Final = 1_000
 """Events that a watch from an old revision reads from the history in one step."""
 WATCH_DRAIN_ENTRIES_MAX: Final = 256

@@ -38,7 +38,7 @@ def decode_members(data: bytes) -> dict[int, Member]:
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(rows, list):
-        raise ValueError("not a list")
+        raise ValueError("not a list")  # noqa: TRY004  (the content is wrong, not the caller)
     members: dict[int, Member] = {}
     for row in rows:
         member = _decode_member(row)
@@ -51,7 +51,7 @@ def _decode_member(row: object) -> Member:
         raise ValueError("a member has a name, an address, a port and a rest port, and nothing else")
     name, address, port, rest = row["name"], row["address"], row["port"], row["rest"]
     if not isinstance(name, str) or not isinstance(address, str):
-        raise ValueError(f"name, address: {name!r:.80}, {address!r:.80} are not text")
+        raise ValueError(f"name, address: {name!r:.80}, {address!r:.80} are not text")  # noqa: TRY004  (the same)
     name.encode()  # JSON can write half of a surrogate pair, which nothing that shows it could
     for number in (port, rest):
         if type(number) is not int or not 0 <= number <= 65535:

@@ -10,6 +10,7 @@ INVALID_ARGUMENT where gRPC would answer INTERNAL.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -236,10 +237,11 @@ class Calls:
             except RocinanteError as error:
                 stats.finish(error.code.value, perf_counter() - started_s)
                 await self._abort(context, error)
-            except (asyncio.CancelledError, grpc.aio.BaseError):
-                # The client went away, maybe while something was being written to it: the second is gRPC's own.
+            except (asyncio.CancelledError, grpc.aio.InternalError):
+                # The client went away, maybe while something was being written to it: the second is gRPC's own, and
+                # raised again it would be a stack in the log for every client that leaves.
                 stats.finish("CANCELLED", perf_counter() - started_s)
-                raise
+                raise asyncio.CancelledError from None
             except Exception:  # noqa: BLE001  (the top of a request)
                 stats.finish(Code.INTERNAL.value, perf_counter() - started_s)
                 await _abort_unexpected(context, path)
@@ -250,6 +252,42 @@ class Calls:
         status, text = grpc_status(error)
         context.set_trailing_metadata(self.leader.fresh_metadata())
         await context.abort(status, text)
+
+
+def parsed_here(handler: Any) -> Any:
+    """Somebody else's method, so that bytes that are no message get INVALID_ARGUMENT: gRPC would answer UNKNOWN, and
+    put a stack into the log."""
+    parse = handler.request_deserializer
+
+    def request_of(raw: bytes) -> Any:
+        try:
+            return parse(raw)
+        except DecodeError:
+            raise InvalidArgument("", "the bytes are not such a message") from None
+
+    async def requests_of(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for raw in raws:
+            yield request_of(raw)
+
+    name = next(name for name in ("unary_unary", "unary_stream", "stream_stream") if getattr(handler, name) is not None)
+    inner, take = getattr(handler, name), requests_of if handler.request_streaming else request_of
+
+    async def answer(raw: Any, context: Any) -> Any:
+        try:
+            return await inner(take(raw), context)
+        except InvalidArgument as error:
+            await context.abort(*grpc_status(error))
+
+    async def answers(raw: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for item in inner(take(raw), context):
+                yield item
+        except InvalidArgument as error:
+            await context.abort(*grpc_status(error))
+
+    # gRPC's own servicers either write to the context or are generators.
+    behavior = answers if inspect.isasyncgenfunction(inner) else answer
+    return getattr(grpc, f"{name}_rpc_method_handler")(behavior, None, handler.response_serializer)
 
 
 def _parse(parse: Callable[[bytes], Request], raw: bytes, request_type: type[Request]) -> Request:

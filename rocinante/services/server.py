@@ -28,7 +28,7 @@ from rocinante.ports import NodePort
 from rocinante.services import health, reflection
 from rocinante.services.admin import AdminService
 from rocinante.services.bridge import FutureBridge
-from rocinante.services.call import Calls, Handlers
+from rocinante.services.call import Calls, Handlers, parsed_here
 from rocinante.services.cluster import ClusterService
 from rocinante.services.flow import FlowService
 from rocinante.services.flow_watch import FlowWatchService
@@ -209,7 +209,8 @@ class GrpcServer:
             own.update(service(calls).handlers())
         names = (*SERVICES, health.SERVICE, reflection.SERVICE)
         self._health = health.HealthService(SERVICES)
-        open_always = {**self._health.handlers(), **reflection.reflection_handlers(names)}
+        foreign = {**self._health.handlers(), **reflection.reflection_handlers(names)}
+        open_always = {path: parsed_here(handler) for path, handler in foreign.items()}
         self._calls = calls
         self._router = _Router(own, open_always, self._extra, calls)
         return grpc.aio.server(

@@ -11,7 +11,7 @@ watches of the stream are canceled with a reason that says where to start again;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from rocinante import limits
 from rocinante.errors import OutOfRange, ResourceExhausted, RocinanteError
@@ -177,10 +177,9 @@ class _Stream:
             )
             await self._send(canceled, self._state.revision)
             return
-        revisions = watcher.select(page.changes)
-        watcher.next_revision = page.next_revision
+        await self._send_events(watcher, watcher.select(_taken_out(page.changes)), page.revision)
+        watcher.next_revision = max(watcher.next_revision, page.next_revision)
         watcher.synced = page.next_revision > page.revision
-        await self._send_events(watcher, revisions, page.revision)
 
     async def _take_live(self) -> bool:
         """Send what the node's watch has; whether there was something."""
@@ -188,11 +187,15 @@ class _Stream:
         if source is None:
             return False
         changes: list[KvChanges] = []
-        taken = 0
+        taken = size = 0
         try:
-            while taken < limits.WATCH_DRAIN_ENTRIES_MAX and (events := source.get(0.0)) is not None:
+            # No more than is sent in one go: what waits here is not counted in the bound of the node's queue.
+            while taken < limits.WATCH_DRAIN_ENTRIES_MAX and size < limits.WATCH_RESPONSE_BYTES_MAX:
+                if (events := source.get(0.0)) is None:
+                    break
                 changes.extend(events.kv)
                 taken += 1
+                size += events.size_bytes
         except OutOfRange:
             await self._cancel_all_slow()
             return True
@@ -203,7 +206,7 @@ class _Stream:
                 await self._send_events(watcher, watcher.select(changes), self._seen_revision)
         return taken > 0
 
-    async def _send_events(self, watcher: Watcher, revisions: list[list[kv_pb2.Event]], at: int) -> None:
+    async def _send_events(self, watcher: Watcher, revisions: Iterator[list[kv_pb2.Event]], at: int) -> None:
         for response in watcher.responses(revisions):
             await self._send(response, at)
             watcher.progress_due_s = self._loop.time() + limits.WATCH_PROGRESS_INTERVAL_S
@@ -239,3 +242,10 @@ class _Stream:
         response.header.revision = revision
         header.fill(response.header, self._calls.leader)
         await self._call.write(response)
+
+
+def _taken_out(changes: list[KvChanges]) -> Iterator[KvChanges]:
+    """Each in turn, and nobody else holds it then: a page of large values is not kept while the client reads."""
+    changes.reverse()
+    while changes:
+        yield changes.pop()

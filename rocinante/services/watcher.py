@@ -66,17 +66,18 @@ class Watcher:
             return False
         return not (self.skip_deletes if event.type == kv_pb2.Event.DELETE else self.skip_puts)
 
-    def select(self, changes: Iterable[KvChanges]) -> list[list[kv_pb2.Event]]:
-        """The events to send, by revision, and `next_revision` moved behind all that was looked at."""
-        selected: list[list[kv_pb2.Event]] = []
+    def select(self, changes: Iterable[KvChanges]) -> Iterator[list[kv_pb2.Event]]:
+        """The events to send, by revision; `next_revision` moves along, behind all that was looked at.
+
+        One revision at a time: what a client does not read is not copied for it either.
+        """
         for change in changes:
             if change.revision < self.next_revision:
                 continue
             self.next_revision = change.revision + 1
             events = [self._sent(event) for event in change.events if self.wants(event)]
             if events:
-                selected.append(events)
-        return selected
+                yield events
 
     def _sent(self, event: kv_pb2.Event) -> kv_pb2.Event:
         if self.prev_kv or not event.HasField("prev_kv"):
@@ -94,8 +95,9 @@ class Watcher:
         for events in revisions:
             added = sum(event.ByteSize() for event in events)
             if gathered and size + added > limits.WATCH_RESPONSE_BYTES_MAX:
-                yield WatchResponse(watch_id=self.id, events=gathered)
-                gathered, size = [], 0
+                response = WatchResponse(watch_id=self.id, events=gathered)
+                gathered, size = [], 0  # not held while the client takes its time
+                yield response
             if added > limits.WATCH_RESPONSE_BYTES_MAX:
                 yield from self._fragments(events)
             else:
