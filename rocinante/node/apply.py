@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from rocinante import limits
+from rocinante.errors import StorageError
 from rocinante.node.directory import split_snapshot
 from rocinante.node.disk import die
 from rocinante.node.pending import Pending
@@ -128,6 +129,8 @@ class Apply:
                     self._handle(item)
                 with self._lock:
                     self._waiting -= 1
+        except StorageError as error:
+            die(error)
         except Exception as error:  # top of the thread: replicas must not diverge silently
             logger.exception("the apply thread failed")
             die(error)
@@ -141,6 +144,9 @@ class Apply:
             item.run()
 
     def _apply(self, item: Committed) -> None:
+        if item.entries[0].index != self.applied + 1:
+            # Whatever the reason: answers from such a state would be wrong, and the replicas would differ.
+            raise ValueError(f"entry {item.entries[0].index} was to be applied after entry {self.applied}")
         size = 0
         for entry in item.entries:
             if entry.kind is EntryKind.CONFIG:

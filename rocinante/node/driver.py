@@ -19,6 +19,7 @@ from threading import Event, get_ident
 from typing import Protocol
 
 from rocinante import limits
+from rocinante.errors import StorageError
 from rocinante.node.apply import Apply, Committed
 from rocinante.node.disk import Disk, die
 from rocinante.node.membership import Membership
@@ -151,11 +152,11 @@ class Driver:
     def later(self, delay_s: float, act: Callable[[], None]) -> None:
         """Run something on this thread after a while, unless the driver has stopped by then. (On this thread.)"""
         if self._loop is not None:
-            self._loop.call_later(delay_s, lambda: act() if self._running else None)
+            self._loop.call_later(delay_s, lambda: self._or_die(act) if self._running else None)
 
     def _campaign_if_leaderless(self) -> None:
         if self._running and self.core.role is Role.FOLLOWER and self.core.leader == NONE:
-            self.core.campaign()
+            self._or_die(self.core.campaign)
             self._turn()
 
     def _schedule(self) -> None:
@@ -184,10 +185,16 @@ class Driver:
             self._timer = self._loop.call_later(max(0.0, self._next_tick - self._clock()), self._on_timer)
 
     def _turn(self) -> None:
-        if not self._running:
-            return
+        if self._running:
+            self._or_die(self._one_turn)
+
+    @staticmethod
+    def _or_die(act: Callable[..., None], *arguments: object) -> None:
+        """Every callback of the loop goes through here: it would log what one raises, and go on with half a turn."""
         try:
-            self._one_turn()
+            act(*arguments)
+        except StorageError as error:
+            die(error)
         except Exception as error:  # top of the thread: a node without its driver is no node
             logger.exception("the driver failed")
             die(error)
@@ -308,13 +315,15 @@ class Driver:
 
     def _written(self, readys: list[Ready]) -> None:
         """Now what depends on them may be sent."""
-        if not self._running:
-            return
+        if self._running:
+            self._or_die(self._tell_written, readys)
+            self._turn()
+
+    def _tell_written(self, readys: list[Ready]) -> None:
         for ready in readys:
             for message in ready.messages_after_persist or ():
                 self._send(message)
         self._persisted(readys[-1].number)
-        self._turn()
 
     def _persisted(self, number: int) -> None:
         core = self.core

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from rocinante import limits
-from rocinante.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from rocinante.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, StorageError, Unavailable
 from rocinante.identity import format_id, server_id
 from rocinante.node.apply import Restore
 from rocinante.node.directory import decode_members, encode_members, split_snapshot
@@ -140,8 +140,11 @@ class Membership:
         return rows + [f"{self.name_of(i)} (leaving)" for i in sorted(config.voters_outgoing - config.voters)]
 
     def restore(self, meta: SnapshotMeta) -> Restore:
-        """The leader's snapshot is part of the log now: its members count, and the state follows."""
-        file = next(item for item in reversed(self._snapshots.list()) if item.meta.index == meta.index)
+        """The leader's snapshot is part of the log now: its members count, and the state follows. Raises
+        StorageError."""
+        file = next((item for item in reversed(self._snapshots.list()) if item.meta.index == meta.index), None)
+        if file is None:
+            raise StorageError(f"the snapshot of index {meta.index}, which the leader sent, is missing or damaged")
         members, _ = split_snapshot(self._snapshots.read(file, limits.SNAPSHOT_CHUNK_BYTES))
         self._members.update(members)
         self._use(meta.config)

@@ -12,6 +12,7 @@ from typing import Final
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
 from rocinante.node.directory import ContentCheck
+from rocinante.node.disk import die
 from rocinante.node.frames import check_changes, check_frame
 from rocinante.node.guests import Guests
 from rocinante.node.membership import Membership
@@ -139,7 +140,7 @@ class Receiver:
 
 class IncomingSnapshot:
     """Implements `rocinante.peers.SnapshotReceiver`: the chunks go into a file; once it is durable, the core hears of
-    it.
+    it. A disk that cannot take it ends the node, like any other write that fails.
     """
 
     def __init__(
@@ -155,9 +156,12 @@ class IncomingSnapshot:
 
     def write(self, chunk: bytes) -> None:
         self._check.feed(chunk)
-        if self._sink is None:
-            self._sink = self._store.create(self._meta)
-        self._sink.write(chunk)
+        try:
+            if self._sink is None:
+                self._sink = self._store.create(self._meta)
+            self._sink.write(chunk)
+        except StorageError as error:
+            die(error)
 
     def finish(self) -> None:
         if self._sink is None:
@@ -166,10 +170,12 @@ class IncomingSnapshot:
         try:
             self._check.end()
             self._sink.finish(self._digest)
-        except (ValueError, StorageError):
+        except ValueError:
             self._sink.abort()
             self._receiver.snapshot_ended(None)
             raise
+        except StorageError as error:
+            die(error)
         self._receiver.snapshot_ended(self._message)
 
     def abort(self) -> None:

@@ -19,7 +19,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "rocinante/cli/main.py: run": "the top of the command: one line for the user, not a stack",
     "rocinante/node/apply.py: Apply._run": "the top of the thread: the node stops, replicas must not diverge silently",
     "rocinante/node/disk.py: Disk._run": "the top of the thread: the node stops",
-    "rocinante/node/driver.py: Driver._turn": "the top of a turn of the loop: the node stops",
+    "rocinante/node/driver.py: Driver._or_die": "the top of every callback of the loop: the node stops",
     "rocinante/node/housekeeping.py: Housekeeping._run": "the top of the thread: logged, the next round may do better",
     "rocinante/node/snapshotter.py: Snapshotter._run": "the top of the thread: logged, and an alarm",
     "rocinante/peers/channel.py: Channel._run": "the top of the task: logged, dialled again",
