@@ -174,7 +174,12 @@ class Membership:
                 f"{self.name_of(identifier)} is {lag} entries behind; promote it once it has caught up"
             )
         info = self._transport.info(identifier)
-        if info is not None and info.recovering:
+        if info is None:
+            # While the log is short it is never far behind: nothing else tells one that was never started.
+            raise FailedPrecondition(
+                f"{self.name_of(identifier)} has not been heard from; promote it once it runs and has caught up"
+            )
+        if info.recovering:
             # It gives no vote yet (recovery.py): as a voter it would only make the quorum larger.
             raise FailedPrecondition(f"{self.name_of(identifier)} is still catching up; promote it in a moment")
         return self._propose(core, ConfigChange((Change(ChangeKind.ADD_VOTER, identifier),)))
