@@ -82,9 +82,9 @@ class Network:
         assert self._relay.stdout is not None
         if self._relay.stdout.readline() != "ready\n":
             raise RuntimeError(f"the relay did not start: {self._relay.wait(START_S)}")
-        self._ip("link", "set", DELAY_IN, "txqueuelen", "10000", "up")
         self._ip("link", "set", DELAY_OUT, "master", BRIDGE, "up")
         self._ip("link", "set", DELAY_OUT, "type", "bridge_slave", "learning", "off", "flood", "off")
+        self._ip("link", "set", DELAY_IN, "txqueuelen", "10000", "up")  # last: the relay needs somewhere to write to
         members = sorted(nodes)
         addresses = ", ".join(map(node_address, members))
         chains = "\n".join(

@@ -36,8 +36,8 @@ SIZES: Final = (3, 5)
 LASTS_S: Final = (1.5, 4.0)
 POLL_S: Final = 0.1
 GAP_S_MAX: Final = 15.0
-"""Between two acknowledged writes, whatever the fault, beside the time that it lasts: an election takes one to two
-seconds by the default timers, the rest is for a machine that others use too."""
+"""Between two acknowledged writes, beside the time that the fault lasts: an election takes one to two seconds by the
+default timers, the rest is for a machine that others use too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,9 @@ class Fault:
     """Keys of the YAML's `cluster` section that the cluster must have."""
     rig: Rig | None
     """What must be there before the first node starts (a mount, a library), and go after the last one has ended."""
-    gap_s_max: float
-    """The longest time without an acknowledged write, beside `lasts_s`."""
+    gap_s_max: float | None
+    """The longest time without an acknowledged write, for a fault during which writes go on. None: `GAP_S_MAX` and the
+    time from the fault's first act to the end of its healing."""
     quick: bool
     """Part of the short form (`make test`)."""
 
@@ -163,7 +164,7 @@ def fault(
     tolerates: Iterable[str] = (),
     options: Mapping[str, object] | None = None,
     rig: Rig | None = None,
-    gap_s_max: float = GAP_S_MAX,
+    gap_s_max: float | None = None,
     quick: bool = True,
 ) -> Callable[[Inject], Inject]:
     """Registers a fault. Its docstring's first line says to users what it is."""

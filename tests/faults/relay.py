@@ -29,6 +29,7 @@ JITTER: Final = 0.1
 FRAME_BYTES_MAX: Final = 65_536
 HELD_MAX: Final = 100_000
 """Frames; beyond them the relay drops, as a router with a full queue does."""
+_IPV4: Final = b"\x08\x00"
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP_NO_PI: Final = 0x1002
 
@@ -71,6 +72,8 @@ class Relay:
                 frame = os.read(self._source, FRAME_BYTES_MAX)
             except BlockingIOError:
                 return
+            if frame[12:14] != _IPV4:
+                continue  # what this host itself says on a new interface
             if len(self._held) >= HELD_MAX:
                 self.dropped += 1
                 continue

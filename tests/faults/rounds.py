@@ -13,19 +13,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Final
 
+from rocinante.errors import RocinanteError
 from tests.faults.cluster import NetworkCluster
+from tests.faults.disk import DiskFailure
 from tests.faults.history import Asked, is_write, longest_gap, read_history
 from tests.faults.loading import LoadProcess
 from tests.faults.namespaces import Lab
 from tests.faults.plan import Round, Stint
-from tests.faults.registry import Scene
+from tests.faults.registry import GAP_S_MAX, Scene
 from tests.faults.verify import check_cluster, check_history, check_logs, check_scene, wait_whole
 from tests.support.cluster import ClusterFailure
 
 OPTIONS: Final = {"storage": {"compactEntries": 1000, "keepEntries": 200}, "log": {"level": "info"}}
 """Snapshots and compactions happen in every round, not only after hours."""
+
+
+FAILURES: Final = (AssertionError, RocinanteError, DiskFailure, OSError, RuntimeError, ValueError, SubprocessError)
+"""What ends a round at once, and not the run: something is not as it should be, in the cluster or on its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
         wait_whole(cluster)
         result.whole_s = time.monotonic() - healed
         scene.wait(pace.around_s)
-    except (ClusterFailure, AssertionError, RuntimeError, TimeoutError) as error:
+    except FAILURES as error:
         result.violations.append(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
         result.notes.append(str(error))
     end = time.monotonic()
@@ -155,7 +162,7 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
     result.violations += check_history(history)
     if not result.violations:  # a cluster that did not come back has told why already
         result.violations += check_cluster(cluster) + check_logs(fault, scene) + check_scene(scene)
-        bound_s = fault.gap_s_max + (lasts_s if fault.gap_s_max else 0)
+        bound_s = GAP_S_MAX + result.faulty_s if fault.gap_s_max is None else fault.gap_s_max
         if result.gap_s > bound_s:
             result.violations.append(
                 f"no write was acknowledged for {result.gap_s:.1f} s, {bound_s:.1f} s at most may be"
