@@ -277,6 +277,10 @@ class Stage:
                 marks.append(f"pending={progress.pending_snapshot}")
             self.lines.append(" ".join([f"{peer}: {progress.state} {progress.match}<{progress.next}", *marks]))
 
+    def do_silence(self, _plain: list[str], _: Arguments) -> None:
+        for node in self.cluster.nodes.values():
+            self.lines.append(f"{node.id}: {_role(node)} silent={node.raft.status().leader_silent_ticks}")
+
     def do_rotation(self, plain: list[str], _: Arguments) -> None:
         rotation = self._node(plain[0]).raft.status().rotation
         kind = "holding" if rotation.holding else "draining" if rotation.draining else "turn"
