@@ -174,8 +174,13 @@ class RowIndex:
     def remove(self, rows: I64, states: NDArray[np.uint8]) -> None:
         """Take rows, each given once, out of their chains. `states` is 0 for these rows, and not for others in the
         index."""
-        buckets = np.unique(self._buckets_of(self._links[rows] >> _SHIFT))
+        buckets = self._buckets_of(self._links[rows] >> _SHIFT)
         heads = self._heads[buckets]
+        # Each bucket once, without sorting: of several writers to one head the last one stands there afterwards.
+        numbers = np.arange(len(rows), dtype=np.uint32)
+        self._heads[buckets] = numbers
+        once = np.flatnonzero(self._heads[buckets] == numbers)
+        buckets, heads = buckets[once], heads[once]
         self._heads[buckets] = 0
         self._relink(heads, buckets, _same_bucket, states)
         self.rows -= len(rows)
