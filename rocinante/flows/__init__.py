@@ -16,6 +16,7 @@ from rocinante.flows.batch import (
 )
 from rocinante.flows.errors import FlowError
 from rocinante.flows.filter import FlowFilter
+from rocinante.flows.flow_columns import FlowColumns, decode_columns, encode_columns
 from rocinante.flows.key import (
     FlowTuple,
     check_key,
@@ -34,6 +35,7 @@ __all__ = [
     "Backend",
     "BatchInfo",
     "BatchKind",
+    "FlowColumns",
     "FlowError",
     "FlowFilter",
     "FlowFlag",
@@ -43,7 +45,9 @@ __all__ = [
     "check_key",
     "check_records",
     "decode_batch",
+    "decode_columns",
     "encode_batch",
+    "encode_columns",
     "format_address",
     "format_endpoint",
     "is_past",
