@@ -1,8 +1,7 @@
 """The thread `disk`: the log. Group commit: one synced write for all that waits.
 
 It takes the Readys in order, writes them, and only then tells the driver, which sends what depends on them. A Ready
-that changes nothing but the commit index is not synced for its own sake: the commit index is found again after a
-restart (figure 2: it is volatile).
+that changes nothing but the commit index comes once in an election timeout at most, and is synced like any other.
 
 Any failure of the disk ends the process at once, with a message and `EXIT_STORAGE`: no reply, no retry.
 """
@@ -19,7 +18,7 @@ from queue import SimpleQueue
 from rocinante import limits
 from rocinante.errors import EXIT_STORAGE, StorageError
 from rocinante.node.histogram import Histogram
-from rocinante.raft.types import HardState, Ready, SnapshotMeta
+from rocinante.raft.types import Ready, SnapshotMeta
 from rocinante.storage import is_full
 from rocinante.storage.base import LogStore, Write
 
@@ -43,12 +42,11 @@ def die(error: Exception) -> None:
 class Disk:
     """See the module. `put` never blocks: the driver stops making Readys while `full`."""
 
-    def __init__(self, log: LogStore, hard_state: HardState) -> None:
+    def __init__(self, log: LogStore) -> None:
         self._log = log
         self.on_written: Callable[[list[Ready]], None] = lambda _readys: None
         """Told which Readys are durable now; the node sets it."""
         self._queue: SimpleQueue[Ready | tuple[SnapshotMeta, int] | None] = SimpleQueue()
-        self._term_vote = (hard_state.term, hard_state.vote)
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self.writes = 0
         self.readys = 0
@@ -124,10 +122,8 @@ class Disk:
         self.readys += len(readys)
         self.on_written(readys)
 
-    def _must_sync(self, ready: Ready) -> bool:
-        if ready.hard_state is not None:
-            term_vote = (ready.hard_state.term, ready.hard_state.vote)
-            if term_vote != self._term_vote:
-                self._term_vote = term_vote
-                return True
-        return bool(ready.entries) or ready.snapshot is not None
+    @staticmethod
+    def _must_sync(ready: Ready) -> bool:
+        """A commit index by itself too, which the core asks for once in an election timeout at most: a node that is
+        the last voter, and restarts without knowing that the others were removed, would wait for them for ever."""
+        return ready.must_persist

@@ -113,7 +113,7 @@ class Node:
             on_applied=self._on_applied,
         )
         self.hub.reset(self.apply.applied)
-        self.disk = Disk(opened.engine.log, opened.loaded.hard_state)
+        self.disk = Disk(opened.engine.log)
         self.proposer = Proposer(core, self.pending, self.transport.send_frame, lambda: self.room.disk_refusal)
         self.reader = Reader(core, self._waiting_reads, self.transport.send_frame, lambda: self.apply.applied)
         self._build_driver(opened, core)
