@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from tests.faults.equipment import OPTIONS, cut_power, disks_of, own_disks, restore_power
+from rocinante.errors import EXIT_STORAGE
+from tests.faults.equipment import OPTIONS, cut_power, disks_of, ends_with, own_disks, restore_power
+from tests.faults.kinds.disks import FATAL
+from tests.faults.kinds.power import KILLED
 from tests.faults.network import between
 from tests.faults.preload import Act, Operation
 from tests.faults.registry import Expect, Scene, fault
@@ -17,6 +23,8 @@ SENT: Final = r"sending snapshot \d+ \(\d+ bytes\) to node\d"
 BALLAST_KEYS: Final = 6
 BALLAST_BYTES: Final = 500_000
 """So that a snapshot has several chunks (of 1 MiB)."""
+IN_FLIGHT_ENTRIES: Final = 400
+"""More than may be in the buffers of the connections to a node that is paused or cut off."""
 BEHIND_S: Final = 60.0
 
 
@@ -43,14 +51,30 @@ def _wait_behind(scene: Scene, follower: int, last: int) -> None:
 
 
 def _left_behind(scene: Scene) -> int:
-    """A follower that was cut off until it needs a snapshot; the network is whole again for the others only."""
+    """A follower that is dead, and needs a snapshot when it is started."""
     _ballast(scene)
     follower = scene.fault(scene.follower())
     last = _index(scene, follower, "last_index")
-    scene.cluster.network.cut(between([follower], scene.others(follower)))
-    # What was on its way may still have come; a little more than that is behind it.
+    scene.cluster.kill(follower)
+    # It may have got a little more before it died.
     _wait_behind(scene, follower, last + 100)
     return follower
+
+
+def _forgotten(scene: Scene, follower: int, last: int) -> None:
+    """Until a follower that is only away needs a snapshot: what was on its way in the connections is lost too."""
+    _wait_behind(scene, follower, last + IN_FLIGHT_ENTRIES)
+    given_up = re.compile(rf"append channel to node{follower} \(.*\): (?!connected)")
+
+    def disconnected() -> bool:
+        return all(given_up.search(scene.cluster.logged(other)) for other in scene.others(follower))
+
+    scene.cluster.wait_until(disconnected, f"the others have given up their connections to node{follower}", BEHIND_S)
+
+
+def _wait_receiving(scene: Scene, follower: int) -> None:
+    logged = scene.cluster.logged
+    scene.cluster.wait_until(lambda: "receiving snapshot" in logged(follower), "the snapshot is on its way")
 
 
 def _wait_received(scene: Scene, follower: int) -> None:
@@ -66,7 +90,11 @@ def _wait_received(scene: Scene, follower: int) -> None:
 )
 def snapshot_after_partition(scene: Scene) -> Iterator[None]:
     "a follower is cut off until the log it misses is compacted: a snapshot brings it back"
-    follower = _left_behind(scene)
+    _ballast(scene)
+    follower = scene.fault(scene.follower())
+    last = _index(scene, follower, "last_index")
+    scene.cluster.network.cut(between([follower], scene.others(follower)))
+    _forgotten(scene, follower, last)
     yield
     scene.hit(scene.cluster.network.heal())
     _wait_received(scene, follower)
@@ -79,7 +107,7 @@ def snapshot_after_pause(scene: Scene) -> Iterator[None]:
     follower = scene.fault(scene.follower())
     last = _index(scene, follower, "last_index")
     scene.cluster.pause(follower)
-    _wait_behind(scene, follower, last + 100)
+    _forgotten(scene, follower, last)
     scene.hit(1)
     yield
     scene.cluster.resume(follower)
@@ -95,11 +123,11 @@ def snapshot_receiver_dies(scene: Scene) -> Iterator[None]:
     act = scene.random.choice((Act.KILL_BEFORE, Act.KILL_PARTIAL, Act.KILL_AFTER))
     operations = Operation.WRITE | Operation.SYNC | Operation.RENAME | Operation.OPEN
     scene.note(f"{act.name} call {skip}")
-    scene.cluster.may_die(follower)
     calls.die(act, operations, match="snapshots", skip=skip)
     yield
-    scene.hit(scene.cluster.network.heal())
-    scene.cluster.wait_exit(follower)
+    scene.cluster.start(follower, wait=False)
+    ends_with(scene, follower, KILLED, "it was to be killed while it receives a snapshot")
+    scene.hit(1)
     calls.clear()
     if scene.random.random() < 0.5:
         restore_power(scene, follower, real=False)
@@ -114,12 +142,11 @@ def snapshot_sender_dies(scene: Scene) -> Iterator[None]:
     calls = disks_of(scene)[follower].calls
     calls.slow(Operation.WRITE | Operation.SYNC, 0.3, match="snapshots")
     yield
-    scene.hit(scene.cluster.network.heal())
-    scene.cluster.wait_until(
-        lambda: "receiving snapshot" in scene.cluster.logged(follower), "the snapshot is on its way"
-    )
+    scene.cluster.start(follower, wait=False)
+    _wait_receiving(scene, follower)
     sender = scene.leader()
     real = cut_power(scene, sender)
+    scene.hit(1)
     scene.cluster.wait_leader(other_than=sender)
     calls.clear()
     restore_power(scene, sender, real=real)
@@ -135,10 +162,58 @@ def snapshot_to_a_slow_disk(scene: Scene) -> Iterator[None]:
     rule = calls.slow(Operation.WRITE | Operation.SYNC, 0.5, match="snapshots")
     before = _index(scene, scene.leader(), "snapshot_index")
     yield
-    scene.cluster.network.heal()
+    scene.cluster.start(follower, wait=False)
+    _wait_receiving(scene, follower)
     scene.cluster.wait_until(
         lambda: _index(scene, scene.leader(), "snapshot_index") > before, "another snapshot is taken meanwhile"
     )
     calls.clear()
     scene.hit(rule.hits)
+    _wait_received(scene, follower)
+
+
+@snapshot_fault(
+    "snapshot-cannot-be-stored",
+    expects=[Expect("faulted", RECEIVING), Expect("faulted", FATAL + "cannot write the snapshot")],
+    tolerates=[FATAL],
+)
+def snapshot_cannot_be_stored(scene: Scene) -> Iterator[None]:
+    "the disk of a follower fails in the middle of receiving a snapshot: status 74; it gets it again on a sound disk"
+    follower = _left_behind(scene)
+    calls = disks_of(scene)[follower].calls
+    operation = scene.random.choice((Operation.WRITE, Operation.SYNC, Operation.RENAME))
+    error = scene.random.choice((errno.EIO, errno.ENOSPC))
+    calls.slow(Operation.WRITE | Operation.SYNC | Operation.RENAME, 0.3, match="snapshots")
+    yield
+    scene.cluster.start(follower, wait=False)
+    _wait_receiving(scene, follower)
+    scene.cluster.may_die(follower)
+    rule = calls.fail(operation, error, match="snapshots")
+    scene.note(f"{operation.name}: {os.strerror(error)}")
+    ends_with(scene, follower, EXIT_STORAGE, "it could not store a snapshot")
+    scene.hit(rule.hits)
+    calls.clear()
+    scene.cluster.start(follower, wait=False)
+    _wait_received(scene, follower)
+
+
+@snapshot_fault(
+    "snapshot-cannot-be-read-back",
+    expects=[Expect("faulted", RECEIVING), Expect("faulted", FATAL + ".*snapshot")],
+    tolerates=[FATAL],
+)
+def snapshot_cannot_be_read_back(scene: Scene) -> Iterator[None]:
+    "a follower cannot read the snapshot that it just received: it ends with status 74"
+    follower = _left_behind(scene)
+    calls = disks_of(scene)[follower].calls
+    calls.slow(Operation.WRITE | Operation.SYNC, 0.2, match="snapshots")
+    yield
+    scene.cluster.start(follower, wait=False)
+    _wait_receiving(scene, follower)
+    scene.cluster.may_die(follower)
+    rule = calls.fail(Operation.READ, errno.EIO, match=".snap", skip=scene.random.randrange(3))
+    ends_with(scene, follower, EXIT_STORAGE, "it could not read a snapshot")
+    scene.hit(rule.hits)
+    calls.clear()
+    scene.cluster.start(follower, wait=False)
     _wait_received(scene, follower)
