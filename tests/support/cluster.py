@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import grpc
 import yaml
 from google.protobuf.message import Message
 
@@ -368,7 +369,13 @@ class Cluster:
         result: list[bytes] = []
 
         def equal() -> bool:
-            found = {number: self.digest(number) for number in self.running()}
+            try:
+                found = {number: self.digest(number) for number in self.running()}
+            except grpc.RpcError as error:
+                # The client's connection to a node that was away may not have found it again yet.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False
             for number, (index, digest) in found.items():
                 if seen.setdefault(index, digest) != digest:
                     raise ClusterFailure(f"node{number} has another state after entry {index} than a node asked before")
