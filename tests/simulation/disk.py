@@ -22,6 +22,7 @@ from rocinante.node.disk import Disk
 from rocinante.raft.types import HardState, Ready, SnapshotMeta
 from rocinante.storage import records
 from rocinante.storage.base import Identity, LogStore, SnapshotStore
+from rocinante.storage.directory import unusable
 from rocinante.storage.leveldb import LevelDbLog
 from rocinante.storage.memory import MemorySnapshots
 
@@ -143,6 +144,10 @@ class Files:
         value = self._durable.get(records.KEY_SNAPSHOT)
         return _snapshot_index(value) if value is not None else 0
 
+    def knows(self, index: int) -> bool:
+        """Whether a restart knows that this index is committed."""
+        return max(self.hard_state().commit, self.snapshot_index()) >= index
+
     def hard_state(self) -> HardState:
         value = self._durable.get(records.KEY_HARD)
         return _hard_state(value) if value is not None else HardState()
@@ -250,9 +255,7 @@ class SimSnapshots(MemorySnapshots):
         return None if whole else f"snapshot {meta.index}: the content's digest is wrong"
 
     def flip_a_bit(self, world: World) -> str:
-        """In the newest; where, or "" if there is none."""
-        if not self._held:
-            return ""
+        """In the newest; where."""
         key = max(self._held)
         snapshot, content = self._held[key]
         at = world.random.randrange(len(content) * 8)
@@ -302,22 +305,28 @@ class Storage:
         self.snapshots: SnapshotStore = self._snapshots
         self.log: LogStore
 
-    def flip_a_bit(self, *, of_snapshot: bool) -> str:
-        """Somewhere in what a start reads; where."""
-        where = self._snapshots.flip_a_bit(self._world) if of_snapshot else ""
-        return where or self.files.flip_a_bit()
+    def flip_a_bit(self, *, of_snapshot: bool) -> tuple[str, int]:
+        """Somewhere in what a start reads; where, and the index of the snapshot (0: it is in the log)."""
+        newest = self._snapshots.list()[-1:]
+        if of_snapshot and newest and newest[0].meta.index == self.files.snapshot_index():
+            return self._snapshots.flip_a_bit(self._world), newest[0].meta.index
+        return self.files.flip_a_bit(), 0
 
-    def snapshots_kept(self) -> int:
-        return len(self._snapshots.list())
+    def heal(self) -> None:
+        self.full = self.files.no_space = self.files.unreadable = False
+        self.files.fail_next = ""
 
     def open(self, identity: Identity) -> Storage:
         """Another start on what is there."""
         log = LevelDbLog(Path("/simulated"), self.files, self.mark, self._snapshots, None)  # type: ignore[arg-type]
-        if self.made:
-            log.check_identity(identity)
-        else:
-            log.initialize(identity)
-            self.made = True
+        try:
+            if self.made:
+                log.check_identity(identity)
+            else:
+                log.initialize(identity)
+                self.made = True
+        except plyvel.Error as error:
+            raise unusable(Path("/simulated"), error) from error
         self.log = log
         return self
 
@@ -334,8 +343,8 @@ class Storage:
 class SimDisk(Disk):
     """The real disk thread's code, one turn an event: what it takes is durable, and acknowledged, when it ends."""
 
-    def __init__(self, log: LogStore, hard_state: HardState) -> None:
-        super().__init__(log, hard_state)
+    def __init__(self, log: LogStore) -> None:
+        super().__init__(log)
         self.host: Any = current_host()
         self._turn_due = False
 
@@ -343,8 +352,11 @@ class SimDisk(Disk):
         return
 
     @property
-    def waiting(self) -> bool:
-        return not self._queue.empty()
+    def full(self) -> bool:
+        full = super().full
+        if full:
+            self.host.oracle.reached("full disk queue holds work back")
+        return full
 
     def put(self, ready: Ready) -> None:
         if ready.entries:

@@ -21,6 +21,8 @@ _NEVER: Final = -1
 
 Change = tuple[int, bytes | None]
 """(index, value from there on)."""
+ExpiredKeys = tuple[str, tuple[bytes, ...]]
+"""(origin, keys) that one command dropped."""
 
 
 class FlowModel:
@@ -30,8 +32,11 @@ class FlowModel:
         self._history: dict[tuple[str, bytes], list[Change]] = {}
         self.expired = 0
 
-    def apply(self, index: int, commands: Iterable[tuple[int, bytes]]) -> None:
-        """The commands of the entry at `index` that were carried out, in order."""
+    def apply(self, index: int, commands: Iterable[tuple[int, bytes]], expired: Iterator[ExpiredKeys]) -> str:
+        """The commands of the entry at `index` that were carried out, in order. What is wrong, or "".
+
+        An expiry names rows of the product's tables; `expired` has what it dropped, which must have been due.
+        """
         for kind, body in commands:
             if kind == Kind.FLOW_PUT:
                 origin, rest = _origin(body)
@@ -39,19 +44,27 @@ class FlowModel:
                     self._history.setdefault((origin, key), []).append((index, value))
             elif kind == Kind.FLOW_DELETE:
                 origin, rest = _origin(body)
-                self._drop(index, origin, _keys(rest), now_ms=None)
-            elif kind == Kind.FLOW_EXPIRE:
-                origin, rest = _origin(body[8:])
-                self._drop(index, origin, _keys(rest), now_ms=int.from_bytes(body[:8]))
+                self._delete(index, origin, _keys(rest))
+            elif kind == Kind.FLOW_EXPIRE and (wrong := self._expire(index, int.from_bytes(body[:8]), next(expired))):
+                return wrong
+        return ""
 
-    def _drop(self, index: int, origin: str, keys: Iterable[bytes], now_ms: int | None) -> None:
+    def _delete(self, index: int, origin: str, keys: Iterable[bytes]) -> None:
         for key in keys:
             for (name, known), history in self._history.items():
-                if known != key or (origin and origin != name) or history[-1][1] is None:
-                    continue
-                if now_ms is None or 0 < _TIMES.unpack_from(history[-1][1])[0] <= now_ms:
+                if known == key and (not origin or origin == name) and history[-1][1] is not None:
                     history.append((index, None))
-                    self.expired += now_ms is not None
+
+    def _expire(self, index: int, now_ms: int, dropped: ExpiredKeys) -> str:
+        origin, keys = dropped
+        for key in keys:
+            history = self._history.get((origin, key), [(0, None)])
+            value = history[-1][1]
+            if value is None or not 0 < _TIMES.unpack_from(value)[0] <= now_ms:
+                return f"entry {index} expires {key.hex()} of {origin!r} at {now_ms}, which is {value!r}"
+            history.append((index, None))
+            self.expired += 1
+        return ""
 
     def at(self, index: int, key: bytes, now_ms: int) -> tuple[str, bytes] | None:
         """(origin, value) of the newest that is not past its deadline at `now_ms`, when `index` is applied."""

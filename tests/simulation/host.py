@@ -25,6 +25,7 @@ import rocinante.node.proposing
 import rocinante.node.reading
 import rocinante.node.snapshotter
 import rocinante.peers.transport
+import rocinante.services.watch
 import rocinante.storage.leveldb
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
@@ -41,11 +42,14 @@ from rocinante.state.machine import Applied, Position, StateMachine
 from rocinante.storage.base import Identity
 
 from .disk import SimDisk, SimMarker, SimTrimmer, Storage
+from .draw import Weather
 from .network import Network, SimTransport
 from .oracle import Oracle
 from .promises import LastLife
+from .situations import probes
 from .states import Carried
-from .world import SimulationFailure, VirtualLoop, VirtualRandom, VirtualTime, World, current_host, enter
+from .watching import SimWake, virtual_asyncio
+from .world import EPOCH_NS, SimulationFailure, VirtualLoop, VirtualRandom, VirtualTime, World, current_host, enter
 
 GONE_DELAY_S: Final = 0.05
 
@@ -86,7 +90,7 @@ class CheckedStateMachine(StateMachine):
     def _noted(self, kind: int, handler: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         def noted(body: bytes) -> Any:
             result = handler(body)
-            self._carried.append((*self._name, kind, body))
+            self._carried.append((*self._name, kind, body, result))
             return result
 
         return noted
@@ -172,16 +176,6 @@ class SimHousekeeping(Housekeeping):
         self.start()
 
 
-@dataclass(slots=True)
-class Weather:
-    """How slow things are (seconds) and how likely (probabilities), the same for all hosts of a run."""
-
-    disk_min: float = 0.0005
-    disk_max: float = 0.003
-    apply_max: float = 0.001
-    apply_aside: float = 0.2
-
-
 class Host:
     """See the module. Implements `world.Place`."""
 
@@ -205,7 +199,7 @@ class Host:
         self.paused = False
         self.rate = world.random.choice((1.0, 1.0, 1.0, 0.97, 1.03))
         self.offset = world.random.uniform(0, 1000)
-        self.wall_ns = 0
+        self.wall_ns = int(world.random.uniform(-0.1, 0.1) * 1e9)
         self.stash: list[tuple[str, Callable[[], object]]] = []
         self.storage = Storage(world)
         self.up = False
@@ -230,6 +224,10 @@ class Host:
     @property
     def leads(self) -> bool:
         return self.up and self.node.driver.core.role is Role.LEADER
+
+    def wall_ms(self) -> int:
+        """Its wall clock (unix ms)."""
+        return (EPOCH_NS + int(self.world.now * self.rate * 1e9) + self.wall_ns) // 1_000_000
 
     def accepts(self, sender: int, life: int) -> bool:
         """Whether a peer's stream is welcome: what `greet` says when it begins."""
@@ -337,7 +335,13 @@ class Host:
 
         return act
 
+    def look_back(self) -> None:
+        """At what this life of the node had."""
+        if self.node.driver.ticks_skipped:
+            self.oracle.reached("ticks skipped after standing still")
+
     def _end(self) -> None:
+        self.look_back()
         self.storage.files.crash()
         self.up = self.crash_in_write = False
         self.life += 1
@@ -381,7 +385,7 @@ def installed(world: World, tiny: dict[str, int], raft: dict[str, Any]) -> Itera
 
     node = rocinante.node
     time, random = VirtualTime(world), VirtualRandom(world)
-    changes: list[tuple[Any, str, Any]] = [
+    changes: list[tuple[Any, Any, Any]] = [
         (node.node, "Transport", SimTransport),
         (node.node, "Apply", SimApply),
         (node.node, "Disk", SimDisk),
@@ -413,13 +417,16 @@ def installed(world: World, tiny: dict[str, int], raft: dict[str, Any]) -> Itera
             (module, "random", random)
             for module in (node.driver, node.opening, node.pending, node.proposing, node.reading)
         ),
+        (rocinante.services.watch, "asyncio", virtual_asyncio(world)),
+        (rocinante.services.watch, "Wake", SimWake),
         *((limits, name, value) for name, value in tiny.items()),
+        *probes(world),
     ]
-    before = [(target, name, getattr(target, name)) for target, name, _ in changes]
+    before = [(target, name, _get(target, name)) for target, name, _ in changes]
     disabled = logging.root.manager.disable
     try:
         for target, name, value in changes:
-            setattr(target, name, value)
+            _set(target, name, value)
         if not world.verbose:
             logging.disable(logging.CRITICAL)
         enter(world)
@@ -428,4 +435,15 @@ def installed(world: World, tiny: dict[str, int], raft: dict[str, Any]) -> Itera
         enter(None)
         logging.disable(disabled)
         for target, name, value in before:
-            setattr(target, name, value)
+            _set(target, name, value)
+
+
+def _get(target: Any, name: Any) -> Any:
+    return target[name] if isinstance(target, dict) else getattr(target, name)
+
+
+def _set(target: Any, name: Any, value: Any) -> None:
+    if isinstance(target, dict):
+        target[name] = value
+    else:
+        setattr(target, name, value)

@@ -8,7 +8,7 @@ are never doubled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers import Transport
@@ -23,58 +23,83 @@ if TYPE_CHECKING:
     from .host import Host
 
 
+class Rates(NamedTuple):
+    """Of all links: probabilities, and delays in seconds."""
+
+    delay_min: float
+    delay_max: float
+    loss: float
+    double: float
+    in_order: bool
+    """Within a channel, as TCP does."""
+
+
 class Network:
-    """All links. Rates are probabilities, delays seconds."""
+    """All links."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.hosts: dict[int, Host] = {}
         """By node id."""
         random = world.random
-        self.delay_min = random.choice((0.0001, 0.001, 0.005))
-        self.delay_max = self.delay_min * random.choice((1.5, 3, 20))
-        self.loss = random.choice((0.0, 0.0, 0.01, 0.05, 0.2))
-        self.double = random.choice((0.0, 0.0, 0.02, 0.2))
-        self.in_order = random.random() < 0.5
-        """Within a channel, as TCP does."""
+        delay_min = random.choice((0.0001, 0.001, 0.005))
+        self.rates = Rates(
+            delay_min,
+            delay_min * random.choice((1.5, 3, 20)),
+            random.choice((0.0, 0.0, 0.01, 0.05, 0.2)),
+            random.choice((0.0, 0.0, 0.02, 0.2)),
+            random.random() < 0.5,
+        )
+        self.calm: set[int] | None = None
+        """Between these nodes nothing is lost or doubled any more."""
         self.cut: set[tuple[int, int]] = set()
         self.clogged: dict[tuple[int, int], float] = {}
         """(from, to) → the time until which nothing arrives."""
         self._last: dict[tuple[int, int, str], float] = {}
 
-    def heal(self, among: set[int] | None = None) -> None:
-        """All links, or those between some nodes: the others' are cut then, and stay so."""
+    def heal(self) -> None:
+        """All links."""
         self.cut.clear()
-        if among is not None:
-            ids = set(self.hosts)
-            self.cut |= {(a, b) for a in ids for b in ids if not (a in among and b in among)}
         self.clogged.clear()
-        self.loss = self.double = 0.0
+        self.rates = self.rates._replace(loss=0.0, double=0.0)
+
+    def heal_among(self, ids: set[int], *, apart: bool) -> None:
+        """The links between these nodes. The others stay as they are, or (`apart`) are cut, and stay so."""
+        inside = {(a, b) for a in ids for b in ids}
+        self.cut -= inside
+        if apart:
+            self.cut |= {(a, b) for a in self.hosts for b in self.hosts} - inside
+        for link in inside & self.clogged.keys():
+            del self.clogged[link]
+        self.calm = ids
 
     def delay(self, link: tuple[int, int]) -> float:
-        wait = self.delay_min + (self.delay_max - self.delay_min) * self.world.chance()
+        rates = self.rates
+        wait = rates.delay_min + (rates.delay_max - rates.delay_min) * self.world.chance()
         if link in self.clogged:
             wait += max(0.0, self.clogged[link] - self.world.now)
         return wait
 
     def send(self, source: Host, to: int, kind: str, frame: pb.PeerMessage) -> bool:
         """False: the sender knows that it does not go."""
-        world, chance = self.world, self.world.chance
+        world, chance, rates = self.world, self.world.chance, self.rates
         target = self.hosts.get(to)
         if target is None or not target.up:
             return chance() < 0.2  # the connection's end is not always known yet
         link = (source.id, to)
-        if link in self.cut or (self.loss and chance() < self.loss):
+        calm = self.calm is not None and source.id in self.calm and to in self.calm
+        if link in self.cut or (rates.loss and not calm and chance() < rates.loss):
             world.count("messages lost")
             return True
         copies = 1
-        if self.double and frame.WhichOneof("message") == "raft" and chance() < self.double:
+        if rates.double and not calm and frame.WhichOneof("message") == "raft" and chance() < rates.double:
             copies = 2
             world.count("messages doubled")
         for _ in range(copies):
             when = world.now + self.delay(link)
-            if self.in_order:
-                when = max(when, self._last.get((*link, kind), 0.0))
+            if rates.in_order:
+                last = self._last.get((*link, kind), 0.0)
+                when = max(when, last)
                 self._last[(*link, kind)] = when
             self._deliver(source, target, when - world.now, frame)
         return True
@@ -199,7 +224,7 @@ class Transfer:
             or not self._source.up
             or self._source.life != self._life
             or bool(links & self._network.cut)
-            or self._world.random.random() < self._network.loss / 4
+            or self._world.random.random() < self._network.rates.loss / 4
         )
 
     def _next(self) -> None:

@@ -69,9 +69,7 @@ class Promises:
         log, disk = core.log, host.node.disk
         assert isinstance(disk, SimDisk)
         settled = not failed and not disk.waiting
-        # The commit index is not synced for its own sake, so what counts of it is what was written with something else.
-        hard = core.durable._replace(commit=host.storage.files.hard_state().commit)
-        host.last_life = LastLife(hard, log.persisted, log.term(log.persisted), settled, log.last_index)
+        host.last_life = LastLife(core.durable, log.persisted, log.term(log.persisted), settled, log.last_index)
 
     def opened(self, host: Host) -> None:
         """It has read its disk."""

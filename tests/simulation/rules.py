@@ -25,12 +25,19 @@ class MembershipRules:
         self._indexes = [1]
         self._configs = [config]
         """Each committed one, with the index where it begins."""
+        self.ever = set(config.members)
+        """All that were members once."""
         self._joint_since = 0
         """The term of the entry that began the joint configuration."""
 
     @property
     def config(self) -> Config:
         return self._configs[-1]
+
+    @property
+    def index(self) -> int:
+        """Of the last change."""
+        return self._indexes[-1]
 
     def since(self, index: int) -> list[Config]:
         """All that were in force at `index` or after it."""
@@ -51,6 +58,7 @@ class MembershipRules:
         if wrong := _wrong(before, config):
             self._oracle.fail(f"the change at {entry.index} {wrong}: {before} to {config}")
         self._tell(entry, before, config)
+        self.ever |= config.members
         self._indexes.append(entry.index)
         self._configs.append(config)
 

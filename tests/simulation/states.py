@@ -6,9 +6,11 @@ each flow was at each index (`flow_model.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rocinante.errors import ResourceExhausted
+from rocinante.state.command import Kind
+from rocinante.state.events import FlowChange
 from rocinante.state.machine import Applied, Position
 
 from .flow_model import FlowModel
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from .host import Host
     from .oracle import Oracle
 
-Carried = list[tuple[int, int, int, bytes]]
-"""(session, seq, kind, body) of the commands of an entry that were carried out, in order."""
+Carried = list[tuple[int, int, int, bytes, Any]]
+"""(session, seq, kind, body, result) of the commands of an entry that were carried out, in order."""
 KeyEvent = tuple[int, bytes, bytes]
 """(type, key, value)."""
 
@@ -52,7 +54,7 @@ class StateRules:
             oracle.fail(f"{host.name} applies entry {index} of term {term}; committed is {known}")
         if self._data.setdefault(index, data) != data:
             oracle.fail(f"{host.name} applies other bytes than the others at {index}")
-        for session, seq, _, _ in carried:
+        for session, seq, *_ in carried:
             if session and self._carried.setdefault((session, seq), index) != index:
                 oracle.fail(
                     f"{host.name} carries {seq} of session {session:x} out twice: at "
@@ -65,8 +67,16 @@ class StateRules:
 
     def _first(self, index: int, applied: Applied, carried: Carried) -> None:
         self.index = index
-        self.flows.apply(index, [(kind, body) for _, _, kind, body in carried])
-        for change in applied.events.kv if applied.events is not None else ():
+        events = applied.events
+        expired = iter(
+            [(change.origin, tuple(change.keys)) for change in events.flows if change.kind is FlowChange.EXPIRE]
+            if events is not None
+            else []
+        )
+        changed = [(kind, body) for _, _, kind, body, result in carried if result or kind != Kind.FLOW_EXPIRE]
+        if wrong := self.flows.apply(index, changed, expired):
+            self._oracle.fail(wrong)
+        for change in events.kv if events is not None else ():
             if change.revision != self.revision + 1:
                 self._oracle.fail(f"revision {change.revision} follows {self.revision} at entry {index}")
             self.revision = change.revision

@@ -89,8 +89,8 @@ class World:
         """Of the event that was put last."""
         return Handle(self._cancelled, self._number)
 
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def count(self, what: str, times: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + times
 
     def note(self, text: str) -> None:
         """A line of the trace; part of the hash."""
@@ -169,7 +169,9 @@ class VirtualTime:
 
     def time_ns(self) -> int:
         place = self._world.current
-        return EPOCH_NS + int(self._world.monotonic() * 1e9) + (place.wall_ns if place is not None else 0)
+        if place is None:
+            return EPOCH_NS + int(self._world.now * 1e9)
+        return EPOCH_NS + int(self._world.now * place.rate * 1e9) + place.wall_ns
 
     def time(self) -> float:
         return self.time_ns() / 1e9
