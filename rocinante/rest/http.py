@@ -103,6 +103,14 @@ class Request:
     def header(self, name: str) -> str:
         return self.headers.get(name, "")
 
+    def instruction(self, name: str) -> str:
+        """A header that changes what the request does; "" where it is absent. Empty, it is refused: a client whose
+        variable had no value would write without its condition, or twice."""
+        value = self.header(name)
+        if not value and name in self.headers:
+            raise InvalidArgument(name, "is given and empty")
+        return value
+
     def content_type(self) -> str:
         return self.header("content-type").partition(";")[0].strip().lower()
 
@@ -139,7 +147,7 @@ class Request:
 
     def timeout_s(self) -> float:
         """How long the caller wants to wait for consensus."""
-        text = self.header("rocinante-timeout-ms")
+        text = self.instruction("rocinante-timeout-ms")
         if not text:
             return limits.REQUEST_TIMEOUT_S
         most = int(limits.REQUEST_TIMEOUT_S_MAX * 1000)
@@ -147,7 +155,7 @@ class Request:
 
     def session(self) -> SessionRef | None:
         """The client session of a write that its caller may send again (`POST /v1/sessions`), from three headers."""
-        session, seq, ack = (self.header(f"rocinante-{name}") for name in ("session", "seq", "ack"))
+        session, seq, ack = (self.instruction(f"rocinante-{name}") for name in ("session", "seq", "ack"))
         if not session:
             if seq or ack:
                 raise InvalidArgument("Rocinante-Session", "is missing beside Rocinante-Seq or Rocinante-Ack")

@@ -142,7 +142,7 @@ def _end_of(prefix: bytes) -> bytes:
 
 
 def _condition(request: Request, key: bytes) -> rpc_pb2.Compare | None:
-    match, none_match = request.header("if-match"), request.header("if-none-match")
+    match, none_match = request.instruction("if-match"), request.instruction("if-none-match")
     if not match and not none_match:
         return None
     if match and none_match:
