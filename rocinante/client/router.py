@@ -30,7 +30,7 @@ def parse_endpoint(text: str) -> str:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not separator or not bare or "/" in endpoint or (":" in bare and bare == host):
         raise InvalidArgument("cluster", f"{text!r} is not HOST:PORT (an IPv6 address goes in brackets: [::1]:35001)")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise InvalidArgument("cluster", f"{text!r}: the port must be a number from 1 to 65535")
     return endpoint
 
