@@ -165,7 +165,7 @@ class Pending:
         elif proposal.exhausted:
             _fail(proposal.future, ResourceExhausted(proposal.refused))
         else:
-            _fail(proposal.future, Unavailable(proposal.refused or "no leader is known"))
+            _fail(proposal.future, Unavailable(proposal.refused or f"{why}: it was not proposed"))
 
     def give_up_late(self, now: float | None = None) -> None:
         """All whose time is up."""
