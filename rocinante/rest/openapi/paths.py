@@ -14,7 +14,12 @@ JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
 TEXT: Final = "text/plain"
 STRING: Final[Spec] = {"type": "string"}
-FLAG: Final[Spec] = {"type": "boolean", "default": False}
+FLAG: Final[Spec] = {
+    "anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["", "1", "yes", "0", "no"]}],
+    "default": False,
+    "description": "The bare name, `?name`, is true",
+}
+SESSION_ID: Final[Spec] = {"type": "string", "pattern": "^[0-9a-fA-F]{1,16}$", "description": "Hex; not 0"}
 INDEX_HEADER: Final[Spec] = {
     "Rocinante-Index": {"description": "The log index that the answer stands for", "schema": {"type": "integer"}},
     "Rocinante-Leader": {"description": "IP:PORT of the leader, where known", "schema": STRING},
@@ -80,7 +85,7 @@ TIMEOUT: Final = _header(
     "How long to wait for consensus",
 )
 SESSION: Final = [
-    _header("Rocinante-Session", STRING, "A session of POST /v1/sessions: the same Rocinante-Seq applies once"),
+    _header("Rocinante-Session", SESSION_ID, "A session of POST /v1/sessions: the same Rocinante-Seq applies once"),
     _header("Rocinante-Seq", _integer(1, 2**64 - 1), "The number of this write in its session"),
     _header("Rocinante-Ack", _integer(0, 2**64 - 1, 0), "The answers of all lower numbers were received"),
     TIMEOUT,
@@ -345,7 +350,7 @@ PATHS: Final[Spec] = {
             "Close a session",
             {200: _answer("Closed", "SessionClosed")},
             CONSENSUS,
-            parameters=[_parameter("session", "path", STRING, "16 hex digits"), TIMEOUT],
+            parameters=[_parameter("session", "path", SESSION_ID, "As it was opened"), TIMEOUT],
         )
     },
     "/v1/admin/grpc": {
