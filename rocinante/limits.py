@@ -249,6 +249,12 @@ FLOW_WATCH_SILENT_ENTRIES_MAX: Final = 1_024
 there.
 """
 FLOW_GET_KEYS_MAX: Final = 10_000
+FLOW_LOOKUP_KEYS_MAX: Final = 32_768
+"""Packed keys in one look-up; the records of so many fit one message."""
+FLOW_LOOKUP_VARIABLE_BYTES_MAX: Final = 8 * MIB
+"""Records of the variable kind in the answer to a packed look-up."""
+FLOW_LOOKUP_INLINE_KEYS: Final = 2_048
+"""So many packed keys are looked up on the event loop (about 0.5 ms); more on a worker thread."""
 FLOW_LIST_RECORDS_DEFAULT: Final = 100
 LOG_LINES_MAX: Final = 1_000
 LOG_LINES_DEFAULT: Final = 20
@@ -304,6 +310,8 @@ REFUSED_PAUSE_S: Final = 0.01
 """Wait before what the leader refused is offered again."""
 READ_ROUNDS_MAX: Final = 4096
 """ReadIndex rounds of one node that are under way at once; beyond it reads wait for the next."""
+APPLIED_WAITS_MAX: Final = 4096
+"""Requests that wait until this node has applied an index; each entry that is applied looks at all of them."""
 READ_RETRY_S: Final = 0.5
 """A forwarded ReadIndex request without an answer is asked again after this."""
 PROMOTE_LAG_ENTRIES_MAX: Final = 1_000

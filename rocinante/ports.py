@@ -175,6 +175,10 @@ class NodePort(Protocol):
     def read(self, *, linearizable: bool = True, timeout_s: float | None = None) -> Future[ReadPoint]:
         """When the state may be read: after a ReadIndex round (linearizable), or at once."""
 
+    def wait_applied(self, index: int, *, timeout_s: float | None = None) -> Future[ReadPoint]:
+        """When this node's own state has the log index. Raises or fails with Unavailable (not ready, or it does not
+        come so far in time); ResourceExhausted (too many wait)."""
+
     def watch(self, from_index: int = 0) -> Watch:
         """Events of all entries after `from_index` (0: from now on). Raises OutOfRange, ResourceExhausted."""
 

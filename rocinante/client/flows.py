@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rocinante.client.connection import Connection
+from rocinante.client.flow_lookup import FlowsFound, pack_keys
 from rocinante.client.flow_messages import FlowSelection, entry_from_pb, key_of, selection_to_pb
 from rocinante.client.flow_watch import FlowWatch
 from rocinante.client.stubs import flow
 from rocinante.client.types import DeleteFlowsResult, FlowEntry, FlowPage, PutFlowsResult
 from rocinante.errors import InvalidArgument
-from rocinante.flows import FlowError, FlowRecord, FlowTuple, encode_batch, validate_batch
+from rocinante.flows import FlowColumns, FlowError, FlowRecord, FlowTuple, encode_batch, validate_batch
 from rocinante.limits import (
     CLIENT_LIST_PAGE_RECORDS,
     FLOW_BATCH_BYTES_MAX,
@@ -71,6 +75,42 @@ class Flows:
         request = flow_pb2.GetFlowsRequest(keys=keys, consistency=_consistency(stale))
         answer = self._connection.read(flow.GET, request, timeout_s)
         return tuple(entry_from_pb(result.flow) if result.found else None for result in answer.results)
+
+    def get_many(
+        self,
+        flows: bytes | FlowColumns | Iterable[Flow],
+        *,
+        stale: bool = False,
+        endpoint: str | None = None,
+        timeout_s: float | None = None,
+    ) -> FlowsFound:
+        """Many flows of one address family at once, at most FLOW_LOOKUP_KEYS_MAX: packed keys one behind the other,
+        columns of their tuples, or as for `get`. The answer is read as columns or as objects, when it is needed.
+
+        `endpoint`: ask this node (HOST:PORT) and no other. Raises InvalidArgument, Unavailable.
+        """
+        packed = pack_keys(flows)
+        if not packed:
+            return FlowsFound(flow_pb2.PackedFlows(), 0, 0)
+        request = flow_pb2.GetFlowsRequest(packed_keys=packed, consistency=_consistency(stale))
+        if endpoint is None:
+            answer = self._connection.read(flow.GET, request, timeout_s)
+        else:
+            answer = self._connection.ask(flow.GET, request, self._connection.only(endpoint), timeout_s)
+        return FlowsFound(answer.packed, answer.index, answer.age_ms)
+
+    def get_columns(
+        self,
+        flows: bytes | FlowColumns | Iterable[Flow],
+        *,
+        stale: bool = False,
+        endpoint: str | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[NDArray[np.intp], FlowColumns | None]:
+        """`get_many` as (numbers of the flows that were found, their columns in that order; None: none was found).
+        Flows with a backend's name or application data are left out."""
+        answer = self.get_many(flows, stale=stale, endpoint=endpoint, timeout_s=timeout_s)
+        return answer.rows, answer.columns()
 
     def page(
         self,

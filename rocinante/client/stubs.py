@@ -64,6 +64,9 @@ class flow:  # noqa: N801
     GET: Final = Method("/rocinante.v1.Flow/Get", flow_pb2.GetFlowsRequest, flow_pb2.GetFlowsResponse)
     LIST: Final = Method("/rocinante.v1.Flow/List", flow_pb2.ListFlowsRequest, flow_pb2.ListFlowsResponse)
     DELETE: Final = Method("/rocinante.v1.Flow/Delete", flow_pb2.DeleteFlowsRequest, flow_pb2.DeleteFlowsResponse)
+    WAIT_APPLIED: Final = Method(
+        "/rocinante.v1.Flow/WaitApplied", flow_pb2.WaitAppliedRequest, flow_pb2.WaitAppliedResponse
+    )
     WATCH: Final = Method(
         "/rocinante.v1.Flow/Watch", flow_pb2.WatchFlowsRequest, flow_pb2.WatchFlowsResponse, kind="unary_stream"
     )

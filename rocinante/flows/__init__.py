@@ -16,7 +16,7 @@ from rocinante.flows.batch import (
 )
 from rocinante.flows.errors import FlowError
 from rocinante.flows.filter import FlowFilter
-from rocinante.flows.flow_columns import FlowColumns, decode_columns, encode_columns
+from rocinante.flows.flow_columns import FlowColumns, decode_columns, encode_columns, encode_keys
 from rocinante.flows.key import (
     FlowTuple,
     check_key,
@@ -48,6 +48,7 @@ __all__ = [
     "decode_columns",
     "encode_batch",
     "encode_columns",
+    "encode_keys",
     "format_address",
     "format_endpoint",
     "is_past",

@@ -12,7 +12,7 @@ The records of kinds 1 and 2 have one width, so that a table takes a batch by `d
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -114,6 +114,18 @@ def encode_record(record: FlowRecord) -> tuple[BatchKind, bytes]:
         return BatchKind.V4, key + pack_value(record, narrow=True, tail=False)
     value = pack_value(record, narrow=False, tail=has_tail)
     return BatchKind.VARIABLE, _FRAME.pack(len(key), len(value)) + key + value
+
+
+def fixed_batch(keys: columns.Raw, values: columns.Raw) -> bytes:
+    """A batch of a fixed kind from packed keys and values, at least one of each, of the widths of one kind."""
+    kind = BatchKind.V6 if keys.dtype.itemsize == KEY_V6_BYTES else BatchKind.V4
+    return HEADER.pack(MAGIC, VERSION, kind, 0, len(keys)) + columns.join(keys, values)
+
+
+def variable_batch(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A batch of the variable kind from (key, wide value) pairs, at least one."""
+    frames = [_FRAME.pack(len(key), len(value)) + key + value for key, value in pairs]
+    return HEADER.pack(MAGIC, VERSION, BatchKind.VARIABLE, 0, len(frames)) + b"".join(frames)
 
 
 def validate_batch(batch: bytes, *, records_max: int, bytes_max: int) -> BatchInfo:

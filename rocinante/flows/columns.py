@@ -88,6 +88,13 @@ def split(payload: bytes | memoryview, key_bytes: int) -> tuple[Raw, Raw]:
     return records["key"], records["value"]
 
 
+def join(keys: Raw, values: Raw) -> bytes:
+    """The records of a fixed kind from its packed keys and values: what `split` takes apart."""
+    records = np.empty(len(keys), np.dtype([("key", keys.dtype), ("value", values.dtype)]))
+    records["key"], records["value"] = keys, values
+    return records.tobytes()
+
+
 def keys_of(raw: Raw) -> Raw:
     """The fields of packed keys."""
     return raw.view(KEY_FIELDS[raw.dtype.itemsize])
@@ -98,11 +105,16 @@ def values_of(raw: Raw) -> Raw:
     return raw.view(VALUE_FIELDS[raw.dtype.itemsize])
 
 
-def suspects(keys: Raw, values: Raw) -> Mask:
-    """Which records of a fixed kind break a rule of the format: what `check_key` and `check_value` refuse."""
+def suspect_keys(keys: Raw) -> Mask:
+    """Which keys of one width `check_key` refuses."""
+    return _disorder(keys)[0]
+
+
+def _disorder(keys: Raw) -> tuple[Mask, Mask]:
+    """(keys that are not canonical, those whose endpoints are the same)."""
     wide = keys.dtype.itemsize == KEY_V6_BYTES
-    key, value = keys_of(keys), values_of(values)
-    flags, protocol = value["flags"].astype(np.uint16), key["protocol"]
+    key = keys_of(keys)
+    protocol = key["protocol"]
     a_port, b_port = key["a_port"].astype(np.uint16), key["b_port"].astype(np.uint16)
     a, b = key["a"].astype(np.uint64), key["b"].astype(np.uint64)
     greater, equal = a > b, a == b
@@ -111,8 +123,18 @@ def suspects(keys: Raw, values: Raw) -> Mask:
         greater |= equal & (a_low > b_low)
         equal &= a_low == b_low
     bad: Mask = greater | (key["family"] != (6 if wide else 4))
-    bad |= equal & ((a_port > b_port) | ((a_port == b_port) & ((flags & _REVERSED) != 0)))
+    bad |= equal & (a_port > b_port)
     bad |= (a_port != b_port) & ((protocol == PROTOCOL_ICMP) | (protocol == PROTOCOL_ICMPV6))
+    return bad, equal & (a_port == b_port)
+
+
+def suspects(keys: Raw, values: Raw) -> Mask:
+    """Which records of a fixed kind break a rule of the format: what `check_key` and `check_value` refuse."""
+    wide = keys.dtype.itemsize == KEY_V6_BYTES
+    value = values_of(values)
+    flags = value["flags"].astype(np.uint16)
+    bad, same_ends = _disorder(keys)
+    bad |= same_ends & ((flags & _REVERSED) != 0)
     bad |= (value["tcp_state"] > max(TcpState)) | (value["zero"] != 0) | (flags > KNOWN_FLAGS)
     backend = _any(value, ("backend", "backend_low", "backend_port"))
     reply = _any(

@@ -154,6 +154,20 @@ def encode_columns(flows: FlowColumns, *, records_max: int = RECORDS_MAX, bytes_
     return [*_cut(v4, BatchKind.V4, records_max, bytes_max), *_cut(v6, BatchKind.V6, records_max, bytes_max)]
 
 
+def encode_keys(flows: FlowColumns) -> bytes:
+    """The packed keys of the flows, one behind the other; all of one address family. Only the columns of the tuple are
+    needed. Raises FlowError that names column and row."""
+    rows = len(flows)
+    if not rows:
+        return b""
+    taken = _Taken(flows, rows)
+    is_v4 = taken.source.is_v4
+    if is_v4.all() or not is_v4.any():
+        packed: bytes = (_v4(taken) if is_v4[0] else _v6(taken))["key"].tobytes()
+        return packed
+    raise fail("source", "keys of both address families; look them up one family at a time", int(is_v4.argmin()))
+
+
 def _cut(records: Array, kind: BatchKind, records_max: int, bytes_max: int) -> Iterator[bytes]:
     width = records.dtype.itemsize
     step = max(1, min(records_max, (bytes_max - HEADER_BYTES) // width))

@@ -6,8 +6,9 @@ import threading
 from concurrent.futures import Future
 
 from rocinante.errors import RocinanteError
+from rocinante.node.applied import point_at
 from rocinante.node.apply import Act, Apply
-from rocinante.node.requests import Read, WaitingReads
+from rocinante.node.requests import WaitingReads
 from rocinante.ports import ReadPoint
 from rocinante.state.machine import StateMachine
 
@@ -40,12 +41,5 @@ def digest_after(
         else:
             apply.put(Act(freeze))
 
-    read = Read(deadline, Future())
-    read.future.add_done_callback(reached)
-    due = waiting.add(at_index, [read], apply.applied)
-    if not due and (applied := apply.applied) >= at_index:
-        due = waiting.applied(applied)  # it came there between the look and the add
-    for ready in due:
-        if not ready.future.done():
-            ready.future.set_result(ReadPoint(apply.applied, 0))
+    point_at(waiting, lambda: apply.applied, at_index, deadline).add_done_callback(reached)
     return result

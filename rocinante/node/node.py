@@ -18,6 +18,7 @@ from typing import Any
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import NotFound, OutcomeUnknown, RocinanteError, Unavailable
+from rocinante.node.applied import point_at
 from rocinante.node.apply import Apply
 from rocinante.node.digest import digest_after
 from rocinante.node.disk import Disk
@@ -331,6 +332,10 @@ class Node:
         else:
             future.set_result(ReadPoint(self.apply.applied, self._age_ms()))
         return future
+
+    def wait_applied(self, index: int, *, timeout_s: float | None = None) -> Future[ReadPoint]:
+        self._check_ready()
+        return point_at(self._waiting_reads, lambda: self.apply.applied, index, self._deadline(timeout_s))
 
     def _age_ms(self) -> int:
         """Since this node last heard from a leader; 0 on the leader."""

@@ -158,6 +158,10 @@ class WaitingReads:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, list[Read]]] = deque()
 
+    def __len__(self) -> int:
+        """Rounds and single waits."""
+        return len(self._waiting)
+
     def add(self, index: int, reads: list[Read], applied: int) -> list[Read]:
         """Those that need not wait come back at once."""
         if index <= applied:

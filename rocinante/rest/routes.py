@@ -40,6 +40,7 @@ ROUTES: Final = (
     Route("GET", "/v1/size", status.get_size),
     Route("GET", "/v1/log", status.get_log),
     Route("GET", "/v1/committed", status.get_committed),
+    Route("GET", "/v1/applied", status.get_applied),
     Route("GET", "/v1/kv", kv.list_keys),
     Route("GET", "/v1/kv/{key}", kv.get_key, KEY_PATTERN),
     Route("PUT", "/v1/kv/{key}", kv.put_key, KEY_PATTERN),

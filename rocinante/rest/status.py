@@ -7,7 +7,7 @@ from typing import Any
 from rocinante import limits
 from rocinante.identity import format_id
 from rocinante.ports import LogLine, Member, NodeStatus, PeerView
-from rocinante.rest.context import RestContext
+from rocinante.rest.context import RestContext, wait
 from rocinante.rest.http import Reply, Request, json_reply
 from rocinante.version import PROTOCOL_VERSION, __version__
 
@@ -84,6 +84,18 @@ def _log(context: RestContext, request: Request, *, committed: bool) -> Reply:
             "commit": status.commit,
         }
     )
+
+
+def get_applied(context: RestContext, request: Request) -> Reply:
+    """Answers when this node's own state has everything up to a log index."""
+    index = request.query.integer("index", 0, least=0, most=2**63 - 1)
+    most_ms = int(limits.REQUEST_TIMEOUT_S_MAX * 1000)
+    timeout_ms = request.query.integer("timeout_ms", int(limits.REQUEST_TIMEOUT_S * 1000), least=1, most=most_ms)
+    request.query.finish()
+    timeout_s = timeout_ms / 1000
+    with context.consensus_slot():
+        point = wait(context.node.wait_applied(index, timeout_s=timeout_s), timeout_s, changes=False)
+    return json_reply({"index": point.index})
 
 
 def leader_to_json(status: NodeStatus) -> dict[str, Any]:

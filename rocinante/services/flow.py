@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rocinante import convert, limits
 from rocinante.errors import InvalidArgument
 from rocinante.flows import FlowError, check_key, check_records, unpack_record, validate_batch
+from rocinante.flows.key import KEY_V4_BYTES
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import ReadPoint
 from rocinante.services.call import Call, Calls, Handlers
@@ -40,6 +41,7 @@ class FlowService:
             f"/{SERVICE}/Get": unary(f"/{SERVICE}/Get", pb.GetFlowsRequest, self.get_flows),
             f"/{SERVICE}/List": unary(f"/{SERVICE}/List", pb.ListFlowsRequest, self.list_flows),
             f"/{SERVICE}/Delete": unary(f"/{SERVICE}/Delete", pb.DeleteFlowsRequest, self.delete_flows),
+            f"/{SERVICE}/WaitApplied": unary(f"/{SERVICE}/WaitApplied", pb.WaitAppliedRequest, self.wait_applied),
         }
 
     async def put_flows(self, call: Call, request: pb.PutFlowsRequest) -> pb.PutFlowsResponse:
@@ -50,12 +52,37 @@ class FlowService:
         return pb.PutFlowsResponse(index=outcome.index, records=_count(outcome.result), leader=self._leader())
 
     async def get_flows(self, call: Call, request: pb.GetFlowsRequest) -> bytes:
+        if request.packed_keys:
+            return await self._look_up(call, request)
         keys = [*_keys_of(request.tuples), *_checked_keys(request.keys)]
         _check_count(len(keys))
         point = await call.read(linearizable=linearizable(request.consistency))
         if len(keys) <= INLINE_FLOWS_MAX:
             return self._found(keys, point)
         return await self._calls.offload(self._found, keys, point)
+
+    async def _look_up(self, call: Call, request: pb.GetFlowsRequest) -> bytes:
+        """Packed keys, answered in packed form."""
+        if request.keys or request.tuples:
+            raise InvalidArgument("packed_keys", "give either packed_keys or tuples and keys, not both")
+        point = await call.read(linearizable=linearizable(request.consistency))
+        if len(request.packed_keys) <= limits.FLOW_LOOKUP_INLINE_KEYS * KEY_V4_BYTES:
+            return self._found_packed(request.packed_keys, point)
+        return await self._calls.offload(self._found_packed, request.packed_keys, point)
+
+    def _found_packed(self, packed_keys: bytes, point: ReadPoint) -> bytes:
+        found, origins, batch, variable = self._state.flows_lookup(packed_keys, self._now_ms())
+        packed = pb.PackedFlows(found=found, origins=origins, batch=batch, variable=variable)
+        return pb.GetFlowsResponse(
+            packed=packed, index=point.index, age_ms=max(0, point.age_ms), leader=self._leader()
+        ).SerializeToString()
+
+    async def wait_applied(self, call: Call, request: pb.WaitAppliedRequest) -> pb.WaitAppliedResponse:
+        timeout_s = call.timeout_s()
+        if request.timeout_ms:
+            timeout_s = min(timeout_s, request.timeout_ms / 1000)
+        point = await self._calls.bridge.wait(self._calls.node.wait_applied(request.index, timeout_s=timeout_s))
+        return pb.WaitAppliedResponse(index=point.index)
 
     async def list_flows(self, call: Call, request: pb.ListFlowsRequest) -> bytes:
         if request.limit > limits.FLOW_LIST_RECORDS_MAX:

@@ -32,6 +32,7 @@ from rocinante.state.kv import (
     run,
     txn_is_readonly,
 )
+from rocinante.state.lookup import LookUp, PackedFlows, packed_keys_array, tables_of
 from rocinante.state.outcome import Result
 from rocinante.state.restore import restore_state
 from rocinante.state.snapshot import FrozenState
@@ -44,6 +45,7 @@ __all__ = [
     "FlowEntry",
     "FlowPage",
     "FrozenState",
+    "PackedFlows",
     "Position",
     "Result",
     "StateMachine",
@@ -222,6 +224,20 @@ class StateMachine:
                 else:
                     found += tables.get_many(piece, now_ms, origin)
         return found
+
+    def flows_lookup(self, packed_keys: bytes, now_ms: int, origin: str = "") -> PackedFlows:
+        """`flows_get` for packed keys of one address family (all of 16 or all of 40 bytes), one behind the other.
+
+        Raises InvalidArgument that names the key which is none; ResourceExhausted where the records of the variable
+        kind are more than FLOW_LOOKUP_VARIABLE_BYTES_MAX.
+        """
+        keys = packed_keys_array(packed_keys)
+        asked = LookUp(keys, now_ms)
+        for first in range(0, len(keys), limits.FLOW_PIECE_RECORDS):
+            with self.lock:
+                asked.piece(tables_of(self._state.tables, origin), first, first + limits.FLOW_PIECE_RECORDS)
+            asked.check_size()
+        return asked.answer()
 
     def flows_list(self, flow_filter: FlowFilter, limit: int, cursor: bytes, now_ms: int) -> FlowPage:
         """A page of flows, in the order in which they came, origin by origin (see `flows.py` for what it promises).

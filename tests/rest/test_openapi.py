@@ -84,6 +84,8 @@ SCRIPT = [
     ("GET", "/v1/size", "/v1/size", {}, 200),
     ("GET", "/v1/log", "/v1/log?last=5", {}, 200),
     ("GET", "/v1/committed", "/v1/committed", {}, 200),
+    ("GET", "/v1/applied", "/v1/applied?index=1", {}, 200),
+    ("GET", "/v1/applied", "/v1/applied?index=1000000&timeout_ms=1", {}, 503),
     ("PUT", "/v1/kv/{key}", "/v1/kv/a/b", {"content": b"\xff"}, 200),
     ("PUT", "/v1/kv/{key}", "/v1/kv/a/b", {"headers": {"If-None-Match": "*"}}, 409),
     ("PUT", "/v1/kv/{key}", "/v1/kv/a/b", {"content": b"v" * 600_000}, 413),

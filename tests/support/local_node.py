@@ -31,6 +31,8 @@ from rocinante.errors import (
     RocinanteError,
     Unavailable,
 )
+from rocinante.node.applied import point_at
+from rocinante.node.requests import WaitingReads
 from rocinante.ports import (
     LogLine,
     Member,
@@ -106,6 +108,8 @@ class LocalNode:
         self._lines: deque[LogLine] = deque(maxlen=LOG_LINES_MAX)
         self._history: deque[AppliedEvents] = deque(maxlen=limits.WATCH_HISTORY_ENTRIES_MAX)
         self._history_from = 0
+        self._applied_waits = WaitingReads()
+        self._applied_deadlines: list[float] = []
         self._watches: list[LocalWatch] = []
         self._gateway = SessionRef(self.member.id, 0)
         self._gateway_acked = 1
@@ -196,6 +200,14 @@ class LocalNode:
             self._reads.append(_Read(future, deadline_s))
             self._condition.notify_all()
         return future
+
+    def wait_applied(self, index: int, *, timeout_s: float | None = None) -> Future[ReadPoint]:
+        deadline_s = time.monotonic() + (limits.REQUEST_TIMEOUT_S if timeout_s is None else timeout_s)
+        with self._condition:
+            self._check()
+            self._applied_deadlines.append(deadline_s)
+            self._condition.notify_all()
+            return point_at(self._applied_waits, lambda: self._index, index, deadline_s)
 
     def watch(self, from_index: int = 0) -> LocalWatch:
         if self._not_ready_reason:
@@ -400,10 +412,13 @@ class LocalNode:
 
     def _patience_s(self) -> float | None:
         waiting = [item.deadline_s for item in self._waiting()] if self._held else []
+        waiting += self._applied_deadlines
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def _fail_overdue(self) -> None:
         now_s = time.monotonic()
+        self._applied_waits.give_up_late(now_s)
+        self._applied_deadlines = [deadline_s for deadline_s in self._applied_deadlines if deadline_s > now_s]
         for item in self._waiting():
             if item.deadline_s <= now_s:
                 _complete(item.future, OutcomeUnknown("the time is up; it may still happen"))
@@ -433,6 +448,8 @@ class LocalNode:
         self._index += 1
         applied = self.state_machine.apply(self._index, self.term, data)
         kind = "commands" if data else "noop"
+        for read in self._applied_waits.applied(self._index):
+            _complete(read.future, ReadPoint(self._index, 0))
         names = tuple(kind.name.lower() for kind in kinds)
         self._lines.append(LogLine(self._index, self.term, kind, len(data), names, True))
         if applied.events is not None:

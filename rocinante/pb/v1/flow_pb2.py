@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x17rocinante/v1/flow.proto\x12\x0crocinante.v1\")\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x0c\n\x04port\x18\x02 \x01(\r\"|\n\x05Tuple\x12\x0c\n\x04zone\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12&\n\x06source\x18\x03 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\x12+\n\x0b\x64\x65stination\x18\x04 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\"\x83\x03\n\nFlowRecord\x12%\n\x08original\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Tuple\x12\"\n\x05reply\x18\x02 \x01(\x0b\x32\x13.rocinante.v1.Tuple\x12\x11\n\ttcp_state\x18\x03 \x01(\r\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\x04\x12\x12\n\nupdated_ms\x18\x06 \x01(\x04\x12\x0c\n\x04mark\x18\x07 \x01(\r\x12\'\n\x07\x62\x61\x63kend\x18\x08 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\x12\x14\n\x0c\x62\x61\x63kend_name\x18\t \x01(\t\x12\x18\n\x10packets_original\x18\n \x01(\x04\x12\x16\n\x0e\x62ytes_original\x18\x0b \x01(\x04\x12\x15\n\rpackets_reply\x18\x0c \x01(\x04\x12\x13\n\x0b\x62ytes_reply\x18\r \x01(\x04\x12\x18\n\x10\x61pplication_data\x18\x0e \x01(\x0c\x12\x0e\n\x06origin\x18\x0f \x01(\t\x12\n\n\x02id\x18\x10 \x01(\t\"Y\n\x0fPutFlowsRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\x12\'\n\x05\x66lows\x18\x02 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\x0e\n\x06origin\x18\x03 \x01(\t\"B\n\x10PutFlowsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\r\x12\x0e\n\x06leader\x18\x03 \x01(\x04\"t\n\x0fGetFlowsRequest\x12#\n\x06tuples\x18\x01 \x03(\x0b\x32\x13.rocinante.v1.Tuple\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12.\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x19.rocinante.v1.Consistency\"\xb8\x01\n\x10GetFlowsResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.rocinante.v1.GetFlowsResponse.Found\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x0e\n\x06leader\x18\x04 \x01(\x04\x1a>\n\x05\x46ound\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12&\n\x04\x66low\x18\x02 \x01(\x0b\x32\x18.rocinante.v1.FlowRecord\"\x8d\x01\n\nFlowFilter\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x03(\t\x12\x0c\n\x04port\x18\x02 \x03(\r\x12\x10\n\x08protocol\x18\x03 \x03(\r\x12\x11\n\ttcp_state\x18\x04 \x03(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12\x11\n\x04zone\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06origin\x18\x07 \x01(\tB\x07\n\x05_zone\"\x8b\x01\n\x10ListFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.rocinante.v1.FlowFilter\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\x12.\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x19.rocinante.v1.Consistency\"{\n\x11ListFlowsResponse\x12\'\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\x04\"W\n\x12\x44\x65leteFlowsRequest\x12#\n\x06tuples\x18\x01 \x03(\x0b\x32\x13.rocinante.v1.Tuple\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x0e\n\x06origin\x18\x03 \x01(\t\"E\n\x13\x44\x65leteFlowsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\r\x12\x0e\n\x06leader\x18\x03 \x01(\x04\"t\n\x11WatchFlowsRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.rocinante.v1.FlowFilter\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x08\"\xc5\x01\n\tFlowEvent\x12*\n\x04type\x18\x01 \x01(\x0e\x32\x1c.rocinante.v1.FlowEvent.Type\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12\'\n\x05\x66lows\x18\x04 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\x0c\x12\x0c\n\x04keys\x18\x06 \x03(\x0c\"\'\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\x12\n\n\x06\x45XPIRE\x10\x02\"\xca\x01\n\x12WatchFlowsResponse\x12\x35\n\x05state\x18\x01 \x01(\x0e\x32&.rocinante.v1.WatchFlowsResponse.State\x12\r\n\x05index\x18\x02 \x01(\x04\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.rocinante.v1.FlowEvent\"E\n\x05State\x12\n\n\x06\x45VENTS\x10\x00\x12\x0c\n\x08SNAPSHOT\x10\x01\x12\x11\n\rSNAPSHOT_DONE\x10\x02\x12\x0f\n\x0b\x46\x45LL_BEHIND\x10\x03**\n\x0b\x43onsistency\x12\x10\n\x0cLINEARIZABLE\x10\x00\x12\t\n\x05STALE\x10\x01\x32\xf8\x02\n\x04\x46low\x12\x44\n\x03Put\x12\x1d.rocinante.v1.PutFlowsRequest\x1a\x1e.rocinante.v1.PutFlowsResponse\x12\x44\n\x03Get\x12\x1d.rocinante.v1.GetFlowsRequest\x1a\x1e.rocinante.v1.GetFlowsResponse\x12G\n\x04List\x12\x1e.rocinante.v1.ListFlowsRequest\x1a\x1f.rocinante.v1.ListFlowsResponse\x12M\n\x06\x44\x65lete\x12 .rocinante.v1.DeleteFlowsRequest\x1a!.rocinante.v1.DeleteFlowsResponse\x12L\n\x05Watch\x12\x1f.rocinante.v1.WatchFlowsRequest\x1a .rocinante.v1.WatchFlowsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x17rocinante/v1/flow.proto\x12\x0crocinante.v1\")\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x0c\n\x04port\x18\x02 \x01(\r\"|\n\x05Tuple\x12\x0c\n\x04zone\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12&\n\x06source\x18\x03 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\x12+\n\x0b\x64\x65stination\x18\x04 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\"\x83\x03\n\nFlowRecord\x12%\n\x08original\x18\x01 \x01(\x0b\x32\x13.rocinante.v1.Tuple\x12\"\n\x05reply\x18\x02 \x01(\x0b\x32\x13.rocinante.v1.Tuple\x12\x11\n\ttcp_state\x18\x03 \x01(\r\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\x04\x12\x12\n\nupdated_ms\x18\x06 \x01(\x04\x12\x0c\n\x04mark\x18\x07 \x01(\r\x12\'\n\x07\x62\x61\x63kend\x18\x08 \x01(\x0b\x32\x16.rocinante.v1.Endpoint\x12\x14\n\x0c\x62\x61\x63kend_name\x18\t \x01(\t\x12\x18\n\x10packets_original\x18\n \x01(\x04\x12\x16\n\x0e\x62ytes_original\x18\x0b \x01(\x04\x12\x15\n\rpackets_reply\x18\x0c \x01(\x04\x12\x13\n\x0b\x62ytes_reply\x18\r \x01(\x04\x12\x18\n\x10\x61pplication_data\x18\x0e \x01(\x0c\x12\x0e\n\x06origin\x18\x0f \x01(\t\x12\n\n\x02id\x18\x10 \x01(\t\"Y\n\x0fPutFlowsRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\x12\'\n\x05\x66lows\x18\x02 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\x0e\n\x06origin\x18\x03 \x01(\t\"B\n\x10PutFlowsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\r\x12\x0e\n\x06leader\x18\x03 \x01(\x04\"\x89\x01\n\x0fGetFlowsRequest\x12#\n\x06tuples\x18\x01 \x03(\x0b\x32\x13.rocinante.v1.Tuple\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12.\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x19.rocinante.v1.Consistency\x12\x13\n\x0bpacked_keys\x18\x04 \x01(\x0c\"\xe3\x01\n\x10GetFlowsResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.rocinante.v1.GetFlowsResponse.Found\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x0e\n\x06leader\x18\x04 \x01(\x04\x12)\n\x06packed\x18\x05 \x01(\x0b\x32\x19.rocinante.v1.PackedFlows\x1a>\n\x05\x46ound\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12&\n\x04\x66low\x18\x02 \x01(\x0b\x32\x18.rocinante.v1.FlowRecord\"N\n\x0bPackedFlows\x12\r\n\x05\x66ound\x18\x01 \x01(\x0c\x12\x0f\n\x07origins\x18\x02 \x03(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x0c\x12\x10\n\x08variable\x18\x04 \x01(\x0c\"7\n\x12WaitAppliedRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"$\n\x13WaitAppliedResponse\x12\r\n\x05index\x18\x01 \x01(\x04\"\x8d\x01\n\nFlowFilter\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x03(\t\x12\x0c\n\x04port\x18\x02 \x03(\r\x12\x10\n\x08protocol\x18\x03 \x03(\r\x12\x11\n\ttcp_state\x18\x04 \x03(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12\x11\n\x04zone\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06origin\x18\x07 \x01(\tB\x07\n\x05_zone\"\x8b\x01\n\x10ListFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.rocinante.v1.FlowFilter\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\x12.\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x19.rocinante.v1.Consistency\"{\n\x11ListFlowsResponse\x12\'\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\x04\"W\n\x12\x44\x65leteFlowsRequest\x12#\n\x06tuples\x18\x01 \x03(\x0b\x32\x13.rocinante.v1.Tuple\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x0e\n\x06origin\x18\x03 \x01(\t\"E\n\x13\x44\x65leteFlowsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\r\x12\x0e\n\x06leader\x18\x03 \x01(\x04\"t\n\x11WatchFlowsRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.rocinante.v1.FlowFilter\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x08\"\xc5\x01\n\tFlowEvent\x12*\n\x04type\x18\x01 \x01(\x0e\x32\x1c.rocinante.v1.FlowEvent.Type\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12\'\n\x05\x66lows\x18\x04 \x03(\x0b\x32\x18.rocinante.v1.FlowRecord\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\x0c\x12\x0c\n\x04keys\x18\x06 \x03(\x0c\"\'\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\x12\n\n\x06\x45XPIRE\x10\x02\"\xca\x01\n\x12WatchFlowsResponse\x12\x35\n\x05state\x18\x01 \x01(\x0e\x32&.rocinante.v1.WatchFlowsResponse.State\x12\r\n\x05index\x18\x02 \x01(\x04\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.rocinante.v1.FlowEvent\"E\n\x05State\x12\n\n\x06\x45VENTS\x10\x00\x12\x0c\n\x08SNAPSHOT\x10\x01\x12\x11\n\rSNAPSHOT_DONE\x10\x02\x12\x0f\n\x0b\x46\x45LL_BEHIND\x10\x03**\n\x0b\x43onsistency\x12\x10\n\x0cLINEARIZABLE\x10\x00\x12\t\n\x05STALE\x10\x01\x32\xcc\x03\n\x04\x46low\x12\x44\n\x03Put\x12\x1d.rocinante.v1.PutFlowsRequest\x1a\x1e.rocinante.v1.PutFlowsResponse\x12\x44\n\x03Get\x12\x1d.rocinante.v1.GetFlowsRequest\x1a\x1e.rocinante.v1.GetFlowsResponse\x12G\n\x04List\x12\x1e.rocinante.v1.ListFlowsRequest\x1a\x1f.rocinante.v1.ListFlowsResponse\x12M\n\x06\x44\x65lete\x12 .rocinante.v1.DeleteFlowsRequest\x1a!.rocinante.v1.DeleteFlowsResponse\x12L\n\x05Watch\x12\x1f.rocinante.v1.WatchFlowsRequest\x1a .rocinante.v1.WatchFlowsResponse0\x01\x12R\n\x0bWaitApplied\x12 .rocinante.v1.WaitAppliedRequest\x1a!.rocinante.v1.WaitAppliedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rocinante.v1.flow_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSISTENCY']._serialized_start=2158
-  _globals['_CONSISTENCY']._serialized_end=2200
+  _globals['_CONSISTENCY']._serialized_start=2398
+  _globals['_CONSISTENCY']._serialized_end=2440
   _globals['_ENDPOINT']._serialized_start=41
   _globals['_ENDPOINT']._serialized_end=82
   _globals['_TUPLE']._serialized_start=84
@@ -43,32 +43,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTFLOWSREQUEST']._serialized_end=689
   _globals['_PUTFLOWSRESPONSE']._serialized_start=691
   _globals['_PUTFLOWSRESPONSE']._serialized_end=757
-  _globals['_GETFLOWSREQUEST']._serialized_start=759
-  _globals['_GETFLOWSREQUEST']._serialized_end=875
-  _globals['_GETFLOWSRESPONSE']._serialized_start=878
-  _globals['_GETFLOWSRESPONSE']._serialized_end=1062
-  _globals['_GETFLOWSRESPONSE_FOUND']._serialized_start=1000
-  _globals['_GETFLOWSRESPONSE_FOUND']._serialized_end=1062
-  _globals['_FLOWFILTER']._serialized_start=1065
-  _globals['_FLOWFILTER']._serialized_end=1206
-  _globals['_LISTFLOWSREQUEST']._serialized_start=1209
-  _globals['_LISTFLOWSREQUEST']._serialized_end=1348
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=1350
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=1473
-  _globals['_DELETEFLOWSREQUEST']._serialized_start=1475
-  _globals['_DELETEFLOWSREQUEST']._serialized_end=1562
-  _globals['_DELETEFLOWSRESPONSE']._serialized_start=1564
-  _globals['_DELETEFLOWSRESPONSE']._serialized_end=1633
-  _globals['_WATCHFLOWSREQUEST']._serialized_start=1635
-  _globals['_WATCHFLOWSREQUEST']._serialized_end=1751
-  _globals['_FLOWEVENT']._serialized_start=1754
-  _globals['_FLOWEVENT']._serialized_end=1951
-  _globals['_FLOWEVENT_TYPE']._serialized_start=1912
-  _globals['_FLOWEVENT_TYPE']._serialized_end=1951
-  _globals['_WATCHFLOWSRESPONSE']._serialized_start=1954
-  _globals['_WATCHFLOWSRESPONSE']._serialized_end=2156
-  _globals['_WATCHFLOWSRESPONSE_STATE']._serialized_start=2087
-  _globals['_WATCHFLOWSRESPONSE_STATE']._serialized_end=2156
-  _globals['_FLOW']._serialized_start=2203
-  _globals['_FLOW']._serialized_end=2579
+  _globals['_GETFLOWSREQUEST']._serialized_start=760
+  _globals['_GETFLOWSREQUEST']._serialized_end=897
+  _globals['_GETFLOWSRESPONSE']._serialized_start=900
+  _globals['_GETFLOWSRESPONSE']._serialized_end=1127
+  _globals['_GETFLOWSRESPONSE_FOUND']._serialized_start=1065
+  _globals['_GETFLOWSRESPONSE_FOUND']._serialized_end=1127
+  _globals['_PACKEDFLOWS']._serialized_start=1129
+  _globals['_PACKEDFLOWS']._serialized_end=1207
+  _globals['_WAITAPPLIEDREQUEST']._serialized_start=1209
+  _globals['_WAITAPPLIEDREQUEST']._serialized_end=1264
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_start=1266
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_end=1302
+  _globals['_FLOWFILTER']._serialized_start=1305
+  _globals['_FLOWFILTER']._serialized_end=1446
+  _globals['_LISTFLOWSREQUEST']._serialized_start=1449
+  _globals['_LISTFLOWSREQUEST']._serialized_end=1588
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=1590
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=1713
+  _globals['_DELETEFLOWSREQUEST']._serialized_start=1715
+  _globals['_DELETEFLOWSREQUEST']._serialized_end=1802
+  _globals['_DELETEFLOWSRESPONSE']._serialized_start=1804
+  _globals['_DELETEFLOWSRESPONSE']._serialized_end=1873
+  _globals['_WATCHFLOWSREQUEST']._serialized_start=1875
+  _globals['_WATCHFLOWSREQUEST']._serialized_end=1991
+  _globals['_FLOWEVENT']._serialized_start=1994
+  _globals['_FLOWEVENT']._serialized_end=2191
+  _globals['_FLOWEVENT_TYPE']._serialized_start=2152
+  _globals['_FLOWEVENT_TYPE']._serialized_end=2191
+  _globals['_WATCHFLOWSRESPONSE']._serialized_start=2194
+  _globals['_WATCHFLOWSRESPONSE']._serialized_end=2396
+  _globals['_WATCHFLOWSRESPONSE_STATE']._serialized_start=2327
+  _globals['_WATCHFLOWSRESPONSE_STATE']._serialized_end=2396
+  _globals['_FLOW']._serialized_start=2443
+  _globals['_FLOW']._serialized_end=2903
 # @@protoc_insertion_point(module_scope)

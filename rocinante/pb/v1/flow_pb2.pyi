@@ -91,17 +91,19 @@ class PutFlowsResponse(_message.Message):
     def __init__(self, index: _Optional[int] = ..., records: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
 
 class GetFlowsRequest(_message.Message):
-    __slots__ = ("tuples", "keys", "consistency")
+    __slots__ = ("tuples", "keys", "consistency", "packed_keys")
     TUPLES_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    PACKED_KEYS_FIELD_NUMBER: _ClassVar[int]
     tuples: _containers.RepeatedCompositeFieldContainer[Tuple]
     keys: _containers.RepeatedScalarFieldContainer[bytes]
     consistency: Consistency
-    def __init__(self, tuples: _Optional[_Iterable[_Union[Tuple, _Mapping]]] = ..., keys: _Optional[_Iterable[bytes]] = ..., consistency: _Optional[_Union[Consistency, str]] = ...) -> None: ...
+    packed_keys: bytes
+    def __init__(self, tuples: _Optional[_Iterable[_Union[Tuple, _Mapping]]] = ..., keys: _Optional[_Iterable[bytes]] = ..., consistency: _Optional[_Union[Consistency, str]] = ..., packed_keys: _Optional[bytes] = ...) -> None: ...
 
 class GetFlowsResponse(_message.Message):
-    __slots__ = ("results", "index", "age_ms", "leader")
+    __slots__ = ("results", "index", "age_ms", "leader", "packed")
     class Found(_message.Message):
         __slots__ = ("found", "flow")
         FOUND_FIELD_NUMBER: _ClassVar[int]
@@ -113,11 +115,39 @@ class GetFlowsResponse(_message.Message):
     INDEX_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[GetFlowsResponse.Found]
     index: int
     age_ms: int
     leader: int
-    def __init__(self, results: _Optional[_Iterable[_Union[GetFlowsResponse.Found, _Mapping]]] = ..., index: _Optional[int] = ..., age_ms: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
+    packed: PackedFlows
+    def __init__(self, results: _Optional[_Iterable[_Union[GetFlowsResponse.Found, _Mapping]]] = ..., index: _Optional[int] = ..., age_ms: _Optional[int] = ..., leader: _Optional[int] = ..., packed: _Optional[_Union[PackedFlows, _Mapping]] = ...) -> None: ...
+
+class PackedFlows(_message.Message):
+    __slots__ = ("found", "origins", "batch", "variable")
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    found: bytes
+    origins: _containers.RepeatedScalarFieldContainer[str]
+    batch: bytes
+    variable: bytes
+    def __init__(self, found: _Optional[bytes] = ..., origins: _Optional[_Iterable[str]] = ..., batch: _Optional[bytes] = ..., variable: _Optional[bytes] = ...) -> None: ...
+
+class WaitAppliedRequest(_message.Message):
+    __slots__ = ("index", "timeout_ms")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    timeout_ms: int
+    def __init__(self, index: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class WaitAppliedResponse(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class FlowFilter(_message.Message):
     __slots__ = ("address", "port", "protocol", "tcp_state", "backend", "zone", "origin")

@@ -222,6 +222,23 @@ PATHS: Final[Spec] = {
             "status", "committed", "The last committed entries", {200: _answer("Entries", "Log")}, parameters=[LAST]
         )
     },
+    "/v1/applied": {
+        "get": _operation(
+            "status",
+            "applied",
+            "Wait until this node's own state has everything up to a log index",
+            {200: _answer("What is applied, at least the index asked for", "Applied")},
+            (429, 503),
+            parameters=[
+                _query("index", _integer(0, 2**63 - 1, 0), "As the answer to a write has it"),
+                _query(
+                    "timeout_ms",
+                    _integer(1, int(limits.REQUEST_TIMEOUT_S_MAX * 1000), int(limits.REQUEST_TIMEOUT_S * 1000)),
+                    "How long to wait",
+                ),
+            ],
+        )
+    },
     "/v1/kv": {
         "get": _operation(
             "kv",

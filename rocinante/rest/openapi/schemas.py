@@ -180,6 +180,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Leader": record(LEADER | {"term": NUMBER}),
     "Role": record({"role": ROLE, "term": NUMBER, "not_ready_reason": TEXT}),
     "Peers": record({"peers": list_of(ref("Peer"))}),
+    "Applied": record({"index": described(NUMBER, "The last log index that is applied on this node")}),
     "Members": record({"members": list_of(record(MEMBER | {"leader": FLAG})), "changing": FLAG}),
     "Size": record(
         {
