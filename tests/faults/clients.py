@@ -190,7 +190,7 @@ class FlowWriter:
 
     def _read(self, records: list[FlowRecord]) -> Any:
         found = self._client.flows.get([record.original for record in records])
-        return [-1 if entry is None else _counter(entry.record) for entry in found]
+        return [0 if entry is None else _counter(entry.record) for entry in found]
 
     def _records(self, zone: int, counter: int) -> list[FlowRecord]:
         return [
@@ -210,7 +210,7 @@ class FlowWriter:
 
 
 def _counter(record: FlowRecord) -> int:
-    """The counter that all four of a record's counters tell; -2 when they do not agree."""
+    """The counter that all four of a record's counters tell; -1 when they do not agree."""
     counter = record.packets_original
     same = (record.bytes_original, record.packets_reply, record.bytes_reply) == (counter * 100, counter, counter * 1000)
-    return counter if same else -2
+    return counter if same else -1

@@ -8,7 +8,8 @@ Contract: times are seconds of the machine's monotonic clock, the same in all pr
     error    an answer that no fault explains (INTERNAL, INVALID_ARGUMENT): a violation by itself
 
 Keys: get, put, delete, cas (`expected` → `value`; `output`: whether it was done). Flows: each flow client has its own
-records and writes them in batches with a counter that grows; `output` of a read is the counter of every record.
+records and writes them in batches with a counter that grows; `output` of a read is the counter of every record, 0
+where there is none, and -1 where a record does not agree with itself.
 """
 
 from __future__ import annotations

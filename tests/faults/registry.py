@@ -146,7 +146,7 @@ class Fault:
     """What must be there before the first node starts (a mount, a library), and go after the last one has ended."""
     gap_s_max: float | None
     """The longest time without an acknowledged write, for a fault during which writes go on. None: `GAP_S_MAX` and the
-    time from the fault's first act to the end of its healing."""
+    time from the fault's first act until every process serves again."""
     quick: bool
     """Part of the short form (`make test`)."""
 
