@@ -103,10 +103,25 @@ def _flow_put(_kind: Kind, body: bytes) -> str:
     return f"flow put: {len(body) - origin_end} bytes, origin {_text(body[1:origin_end])}"
 
 
+def _flow_rows(kind: Kind, body: bytes) -> str:
+    at = 8 if kind is Kind.FLOW_EXPIRE else 0
+    first, stop = int.from_bytes(body[at + 1 : at + 5]), int.from_bytes(body[at + 5 : at + 9])
+    origin = _text(body[at + 10 : at + 10 + body[at + 9]])
+    what = "expire" if kind is Kind.FLOW_EXPIRE else "delete by filter"
+    return f"flow {what}: rows {first} to {stop - 1}, origin {origin}"
+
+
+def _clock(_kind: Kind, body: bytes) -> str:
+    return f"clock: {int.from_bytes(body)} ms"
+
+
 _DESCRIBE = {
     Kind.KV_PUT: _put,
     Kind.KV_DELETE: _delete,
     Kind.KV_TXN: _txn,
     Kind.KV_COMPACT: _compact,
     Kind.FLOW_PUT: _flow_put,
+    Kind.FLOW_EXPIRE: _flow_rows,
+    Kind.FLOW_DELETE_WHERE: _flow_rows,
+    Kind.CLOCK: _clock,
 }

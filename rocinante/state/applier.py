@@ -75,6 +75,7 @@ class Applier:
             Kind.FLOW_PUT: self._flow_put,
             Kind.FLOW_DELETE: self._flow_delete,
             Kind.FLOW_EXPIRE: self._flow_expire,
+            Kind.FLOW_DELETE_WHERE: self._flow_delete_where,
             Kind.CLOCK: self._clock,
         }
 
@@ -170,6 +171,11 @@ class Applier:
 
     def _flow_expire(self, body: bytes) -> Result:
         count, changes = self._state.tables.expire(body)
+        self._flows_changed(changes)
+        return count
+
+    def _flow_delete_where(self, body: bytes) -> Result:
+        count, changes = self._state.tables.delete_where(body)
         self._flows_changed(changes)
         return count
 

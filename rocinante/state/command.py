@@ -41,7 +41,11 @@ class Kind(IntEnum):
     FLOW_DELETE = 17
     """u8 length | origin | u32 count | (u8 length | key)…  ; origin "" deletes under every origin"""
     FLOW_EXPIRE = 18
-    """u64 now (unix ms) | u8 length | origin | u32 count | (u8 length | key)… : drop those whose deadline is <= now"""
+    """u64 now (unix ms) | u8 key width | u32 first row | u32 row behind the last | u8 length | origin : of these rows
+    drop those whose deadline is <= now"""
+    FLOW_DELETE_WHERE = 19
+    """u8 key width | u32 first row | u32 row behind the last | u8 length | origin | filter (flows/filter_codec.py): of
+    these rows delete those that the filter means"""
     SESSION_OPEN = 32
     """empty; opens `session` (again: no effect)"""
     SESSION_CLOSE = 33

@@ -28,6 +28,7 @@ from rocinante.flows import (
     validate_batch,
 )
 from rocinante.flows.batch import BatchKind
+from rocinante.flows.filter_codec import decode_filter, encode_filter
 from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
 from rocinante.state.row_index import I64
 from rocinante.state.rows import OUTSIDE, Raw, RowStore, deadlines_of
@@ -36,6 +37,7 @@ _CURSOR: Final = struct.Struct(">BBQ")
 _CURSOR_VERSION: Final = 2
 _COUNT: Final = struct.Struct(">I")
 _EXPIRE: Final = struct.Struct(">QBII")
+_ROWS: Final = struct.Struct(">BII")
 WIDTHS: Final = tuple(sorted(columns.SLOT_BYTES))
 """The widths of keys, in the order in which a table is gone through."""
 _V = TypeVar("_V")
@@ -72,7 +74,15 @@ class FlowTable:
 
     @property
     def live(self) -> int:
-        return sum(store.live for store in self.stores.values())
+        return sum(store.live for store in list(self.stores.values()))
+
+    @property
+    def live_bytes(self) -> int:
+        return sum(store.live_bytes for store in list(self.stores.values()))
+
+    @property
+    def outside_bytes(self) -> int:
+        return sum(store.outside_bytes for store in list(self.stores.values()))
 
     def store(self, key_bytes: int) -> RowStore:
         """The store for keys of this width, which is made where there is none."""
@@ -103,9 +113,22 @@ class FlowTables:
 
     def __init__(self) -> None:
         self.tables: dict[str, FlowTable] = {}
+        self.dropped: list[RowStore] = []
+        """Emptied stores, whose memory is still to be given back (`StateMachine.release_memory`)."""
+
+    # These three may be called without the machine's lock: they copy a dict's values in one go.
 
     def count(self) -> int:
-        return sum(table.live for table in self.tables.values())
+        return sum(table.live for table in list(self.tables.values()))
+
+    def size_bytes(self) -> int:
+        """What the flows take (docs/flow-format.md has how it is counted)."""
+        return sum(table.live_bytes for table in list(self.tables.values()))
+
+    def rows_used(self, origin: str) -> int:
+        """Rows of all stores of an origin (""; of all): what a pass looks at."""
+        tables = [table for name, table in list(self.tables.items()) if not origin or name == origin]
+        return sum(store.used for table in tables for store in list(table.stores.values()))
 
     # --- commands
 
@@ -127,6 +150,10 @@ class FlowTables:
             raise InvalidArgument("batch", str(error)) from error
         if self.count() + info.count > limits.FLOW_RECORDS_MAX:
             raise ResourceExhausted(f"batch: the tables hold at most {limits.FLOW_RECORDS_MAX} flows")
+        if pairs is not None and self._outside_bytes() + len(batch) > limits.FLOW_OUTSIDE_BYTES_MAX:
+            raise ResourceExhausted(
+                f"batch: names and application data of flows take at most {limits.FLOW_OUTSIDE_BYTES_MAX} bytes"
+            )
         table = self.tables.get(origin)
         if table is None:
             if len(self.tables) >= limits.FLOW_ORIGINS_MAX:
@@ -163,6 +190,35 @@ class FlowTables:
             self._delete(table, store, store.due(first, stop, now_ms), FlowChange.EXPIRE, changes)
         return sum(len(change.keys) for change in changes), changes
 
+    def delete_where(self, body: bytes) -> tuple[int, list[FlowChanges]]:
+        """Delete what the body's filter means in the body's rows. Returns (records deleted, changes)."""
+        rows, asked = _read_delete_where(body)
+        table = self.tables.get(rows.origin)
+        store = None if table is None else table.stores.get(rows.key_bytes)
+        changes: list[FlowChanges] = []
+        if table is not None and store is not None:
+            wanted = self._matching(store, rows.first, rows.stop, asked, 0)
+            self._delete(table, store, wanted, FlowChange.DELETE, changes)
+        return sum(len(change.keys) for change in changes), changes
+
+    def count_new(self, origin: str, batch: bytes) -> int:
+        """How many flows a valid batch would add; keys that stand twice in it may count twice."""
+        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        table = self.tables.get(origin)
+        if table is None:
+            return info.count
+        if info.kind is BatchKind.VARIABLE:
+            return sum(table.entry(key) is None for key in {key for key, _ in iter_pairs(batch, info)})
+        key_bytes = _KEY_BYTES[info.kind]
+        store = table.stores.get(key_bytes)
+        if store is None:
+            return info.count
+        keys, _ = columns.split(payload(batch), key_bytes)
+        return int(np.count_nonzero(store.find(keys) < 0))
+
+    def _outside_bytes(self) -> int:
+        return sum(table.outside_bytes for table in self.tables.values())
+
     def _of(self, origin: str) -> list[FlowTable]:
         if not origin:
             return [self.tables[name] for name in sorted(self.tables)]
@@ -178,7 +234,7 @@ class FlowTables:
         store.delete(rows)
         changes.append(FlowChanges(kind, table.origin, keys=gone))
         if not store.live:
-            del table.stores[store.key_bytes]
+            self.dropped.append(table.stores.pop(store.key_bytes))
         if not table.stores:
             del self.tables[table.origin]
 
@@ -268,6 +324,16 @@ class FlowTables:
         due = len(store.due(place.first, place.stop, now_ms))
         return place, due, self._after(place, origin)
 
+    def matching_piece(self, asked: FlowFilter, cursor: bytes, rows_max: int) -> tuple[Rows | None, int, bytes]:
+        """(rows looked at, how many of them the filter means, cursor) of at most `rows_max` rows of one store; None:
+        there are none left. What is past its deadline counts too."""
+        place = self._resume(cursor, asked.origin, rows_max)
+        if place is None:
+            return None, 0, b""
+        store = self.tables[place.origin].stores[place.key_bytes]
+        wanted = len(self._matching(store, place.first, place.stop, asked, 0))
+        return place, wanted, self._after(place, asked.origin)
+
     def _resume(self, cursor: bytes, only: str, rows_max: int) -> Rows | None:
         """The rows to look at next: tables are gone through by name, one that is gone is left out."""
         origin, key_bytes, row = _read_cursor(cursor)
@@ -355,11 +421,27 @@ def _read_expire(body: bytes) -> tuple[int, int, int, int, str]:
     origin, end = _read_origin(body, _EXPIRE.size)
     if end != len(body):
         raise InvalidArgument("rows", f"{len(body)} bytes; {end} are expected")
+    _check_rows(key_bytes, first, stop)
+    return now_ms, key_bytes, first, stop, origin
+
+
+def _read_delete_where(body: bytes) -> tuple[Rows, FlowFilter]:
+    if len(body) < _ROWS.size:
+        raise InvalidArgument("rows", "are cut off")
+    key_bytes, first, stop = _ROWS.unpack_from(body)
+    origin, end = _read_origin(body, _ROWS.size)
+    _check_rows(key_bytes, first, stop)
+    try:
+        return Rows(origin, key_bytes, first, stop), decode_filter(body[end:])
+    except FlowError as error:
+        raise InvalidArgument(error.field, error.problem) from error
+
+
+def _check_rows(key_bytes: int, first: int, stop: int) -> None:
     if key_bytes not in WIDTHS:
         raise InvalidArgument("rows", f"no flow has a key of {key_bytes} bytes")
     if not 0 < stop - first <= limits.FLOW_EXPIRE_ROWS_MAX:
         raise InvalidArgument("rows", f"{first} to {stop} are not 1 to {limits.FLOW_EXPIRE_ROWS_MAX}")
-    return now_ms, key_bytes, first, stop, origin
 
 
 def encode_put(origin: str, batch: bytes) -> bytes:
@@ -375,6 +457,11 @@ def encode_delete(origin: str, keys: Iterable[bytes]) -> bytes:
 def encode_expire(now_ms: int, rows: Rows) -> bytes:
     """The body of a FLOW_EXPIRE: `u64 now | u8 key width | u32 first row | u32 row behind the last | origin`."""
     return _EXPIRE.pack(now_ms, rows.key_bytes, rows.first, rows.stop) + _write_origin(rows.origin)
+
+
+def encode_delete_where(rows: Rows, asked: FlowFilter) -> bytes:
+    """The body of a FLOW_DELETE_WHERE: `u8 key width | u32 first row | u32 row behind the last | origin | filter`."""
+    return _ROWS.pack(rows.key_bytes, rows.first, rows.stop) + _write_origin(rows.origin) + encode_filter(asked)
 
 
 def _write_origin(origin: str) -> bytes:

@@ -9,7 +9,7 @@ the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -45,6 +45,7 @@ __all__ = [
     "FlowEntry",
     "FlowPage",
     "FrozenState",
+    "MatchPage",
     "PackedFlows",
     "Position",
     "Result",
@@ -78,6 +79,15 @@ class DuePage(NamedTuple):
 
     rows: Rows | None
     due: int
+    cursor: bytes
+
+
+class MatchPage(NamedTuple):
+    """Rows that were looked at (None: there are none left) and how many of them a filter means; `cursor` empty: the
+    pass is complete."""
+
+    rows: Rows | None
+    matching: int
     cursor: bytes
 
 
@@ -142,7 +152,7 @@ class StateMachine:
 
     def sizes(self) -> dict[str, int]:
         """For metrics: keys, kv_history (changes kept), kv_bytes (about), sessions, session_results,
-        session_result_bytes, flows, flow_origins.
+        session_result_bytes, flows, flow_bytes (about), flow_origins.
         """
         with self.lock:
             state = self._state
@@ -154,6 +164,7 @@ class StateMachine:
                 "session_results": state.sessions.outcomes_count,
                 "session_result_bytes": state.sessions.outcome_bytes,
                 "flows": state.tables.count(),
+                "flow_bytes": state.tables.size_bytes(),
                 "flow_origins": len(state.tables.tables),
             }
 
@@ -269,10 +280,38 @@ class StateMachine:
         with self.lock:
             return DuePage(*self._state.tables.due_piece(now_ms, cursor, origin, rows_max))
 
-    def flows_count(self) -> int:
-        """All records of all origins, those past their deadline too."""
+    def flows_matching(self, asked: FlowFilter, cursor: bytes = b"") -> MatchPage:
+        """Look at up to FLOW_EXPIRE_ROWS_MAX rows for what a filter means; for FLOW_DELETE_WHERE. Raises
+        InvalidArgument for a cursor that is none."""
         with self.lock:
-            return self._state.tables.count()
+            return MatchPage(*self._state.tables.matching_piece(asked, cursor, limits.FLOW_EXPIRE_ROWS_MAX))
+
+    def flows_rows(self, origin: str = "") -> int:
+        """Rows that a pass through the flows of an origin ("": of all) looks at."""
+        return self._state.tables.rows_used(origin)
+
+    def flows_new(self, origin: str, batch: bytes) -> int:
+        """How many flows a valid batch would add now."""
+        with self.lock:
+            return self._state.tables.count_new(origin, batch)
+
+    def flows_count(self) -> int:
+        """All records of all origins, those past their deadline too. Takes no lock."""
+        return self._state.tables.count()
+
+    def flows_bytes(self) -> int:
+        """What they take, as docs/flow-format.md counts it. Takes no lock."""
+        return self._state.tables.size_bytes()
+
+    def release_memory(self) -> Iterator[int]:
+        """Give the memory of emptied stores back to the kernel, a step of FLOW_RELEASE_STEP_BYTES at a time (under
+        half a millisecond each); yields the bytes of each. What a snapshot still reads waits for the next call."""
+        with self.lock:
+            tables = self._state.tables
+            stores = [store for store in tables.dropped if not store.frozen]
+            tables.dropped = [store for store in tables.dropped if store.frozen]
+        while stores:
+            yield from stores.pop().give_back(limits.FLOW_RELEASE_STEP_BYTES)
 
     def flows_counts(self) -> dict[str, int]:
         """The same by origin."""
@@ -302,6 +341,11 @@ class StateMachine:
         state = restore_state(chunks)
         applier = Applier(state)
         with self.lock:
+            before = self._state.tables
+            state.tables.dropped = [
+                *before.dropped,
+                *(store for table in before.tables.values() for store in table.stores.values()),
+            ]
             self._state, self._applier = state, applier
             self._position = Position(state.index, state.term)
             return self._position

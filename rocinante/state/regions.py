@@ -34,3 +34,20 @@ def reserve(items: int, dtype: DTypeLike) -> NDArray[Any]:
             "(vm.overcommit_memory=0 or 1)"
         ) from error
     return np.frombuffer(space, kind, items)
+
+
+def give_back(array: NDArray[Any], first: int, stop: int) -> None:
+    """Let the kernel have the pages of these bytes again; they read as zeros. Nobody may use the array meanwhile.
+
+    `array` is all of one that `reserve` returned, or a view of it; only whole pages go.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    space = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(space, mmap.mmap):
+        raise TypeError("the array is not one of `reserve`")
+    first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = min(stop, len(space))
+    if stop > first:
+        space.madvise(mmap.MADV_DONTNEED, first, stop - first)

@@ -15,7 +15,7 @@ Rows are counted from 0; in `links` and `heads` they stand plus one, 0 ends a ch
 from __future__ import annotations
 
 import secrets
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,10 @@ class RowIndex:
                 return row - 1
             row = link & 0xFFFFFFFF
         return -1
+
+    def regions(self, rows: int) -> list[tuple[NDArray[Any], int]]:
+        """Its arrays, and how many bytes of each were ever written where no row from `rows` on was taken."""
+        return [(self._links, rows * self._links.itemsize), (self._heads, self.buckets * self._heads.itemsize)]
 
     # --- change
 

@@ -16,7 +16,7 @@ numpy's promise that this relies on: of several values assigned to one place, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from rocinante import limits
 from rocinante.flows.columns import VALUE_FIELDS
-from rocinante.state.regions import reserve
+from rocinante.state.regions import give_back, reserve
 from rocinante.state.row_index import I64, U64, RowIndex
 
 FREE: Final = 0
@@ -35,6 +35,11 @@ NEVER: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The deadline of a flow that has none, and of a row that has no flow."""
 ROWS_MAX: Final = limits.FLOW_RECORDS_MAX + limits.FLOW_BATCH_RECORDS_MAX
 """Address space is reserved for so many; a batch may need rows for keys that stand twice in it."""
+
+ROW_BYTES_BESIDE: Final = 25
+"""Of a row, beside its key and slot: deadline 8, state 1, place among the free rows 4, hash index 12."""
+OUTSIDE_BYTES_BESIDE: Final = 150
+"""Of a value outside its slot, beside its bytes (measured: the bytes object, and its place in the dict)."""
 
 Raw = NDArray[Any]
 """Keys or values as numpy has them: `V16`, `V74`, …"""
@@ -66,6 +71,7 @@ class RowStore:
         "keys",
         "live",
         "outside",
+        "outside_bytes",
         "slot_bytes",
         "slots",
         "states",
@@ -87,6 +93,8 @@ class RowStore:
         """Rows that were ever taken: those from here on are untouched."""
         self.live = 0
         self.outside: dict[int, bytes] = {}
+        self.outside_bytes = 0
+        """Of their values."""
         self._index = RowIndex(self._words, capacity)
         self.frozen: list[FrozenRows] = []
 
@@ -138,8 +146,10 @@ class RowStore:
         starts = b"".join(value[: self.slot_bytes] for value in values.values())
         self.slots[rows] = slots = np.frombuffer(starts, f"V{self.slot_bytes}")
         self.deadlines[rows] = deadlines_of(slots)
+        self._forget_outside(rows)
         self.states[rows] = OUTSIDE
         self.outside.update(zip(rows.tolist(), values.values(), strict=True))
+        self.outside_bytes += sum(map(len, values.values()))
 
     def delete(self, rows: I64) -> None:
         """Rows that have a flow, each given once."""
@@ -182,7 +192,7 @@ class RowStore:
     def _forget_outside(self, rows: I64) -> None:
         if self.outside:
             for row in rows[self.states[rows] == OUTSIDE].tolist():
-                self.outside.pop(row, None)  # a row may be given twice
+                self.outside_bytes -= len(self.outside.pop(row, b""))  # a row may be given twice
 
     def _take(self, count: int) -> I64:
         """Free rows, the one freed last first, then untouched ones."""
@@ -203,6 +213,29 @@ class RowStore:
     def _remember(self, rows: I64) -> None:
         for frozen in self.frozen:
             frozen.remember(rows)
+
+    # --- memory
+
+    @property
+    def live_bytes(self) -> int:
+        """What the flows take, by a count that is the same on every node (docs/flow-format.md)."""
+        row_bytes = self.key_bytes + self.slot_bytes + ROW_BYTES_BESIDE
+        return self.live * row_bytes + len(self.outside) * OUTSIDE_BYTES_BESIDE + self.outside_bytes
+
+    def regions(self) -> list[tuple[Raw, int]]:
+        """The arrays, with how many bytes of each were ever written."""
+        arrays: list[Raw] = [self.keys, self.slots, self.deadlines, self.states, self._free]
+        return [*((array, self.used * array.itemsize) for array in arrays), *self._index.regions(self.used)]
+
+    def give_back(self, step_bytes: int) -> Iterator[int]:
+        """Return the memory of a store that nobody uses any more to the kernel, a step at a time: dropped in one go,
+        a gigabyte would hold up all threads for a fifth of a second. Yields the bytes of each step."""
+        self.outside = {}
+        for array, written in self.regions():
+            for first in range(0, written, step_bytes):
+                stop = min(first + step_bytes, written)
+                give_back(array, first, stop)
+                yield stop - first
 
     # --- snapshots
 
@@ -225,6 +258,7 @@ class RowStore:
         self.slots[rows] = piece.slots
         self.deadlines[rows] = deadlines_of(piece.slots)
         self.outside.update(piece.outside)
+        self.outside_bytes += sum(map(len, piece.outside.values()))
         words = self._words[rows]
         hashes = self._index.hashes(words)
         if (self._index.find(words, hashes) >= 0).any() or not self._index.insert(rows, hashes).all():
