@@ -277,19 +277,34 @@ DRIVER_TICKS_MAX: Final = 50
 TRANSFER_TIMEOUT_S: Final = 5.0
 LOG_TAIL_ENTRIES_MAX: Final = 1_000
 """Entries that `/v1/log` can show."""
-CLOCK_INTERVAL_MS: Final = 60_000
-"""How often the leader moves the state's own clock, by which idle sessions end."""
+CLOCK_INTERVAL_MS: Final = 10_000
+"""How often the leader says the cluster's time (node/cluster_clock.py)."""
+CLOCK_STEP_MS: Final = 1_000
+"""A wall clock that is further away from the cluster's time has jumped."""
+CLOCK_SLEW_PERCENT: Final = 5
+"""Nearer than that, the cluster's time moves towards it by this share of the time that passes."""
+CLOCK_HOLD_MS: Final = 300_000
+"""How long a wall clock that jumped must hold still before the cluster's time follows it."""
 EXPIRE_INTERVAL_MS: Final = 1_000
 EXPIRE_SCAN_ROWS: Final = 16_000_000
-"""Rows that one round of the leader's search for flows past their deadline looks at (about 10 ns each)."""
-EXPIRE_COMMANDS_MAX: Final = 8
-"""Commands to expire that may be under way: half a million flows that end together go in a second, and writes have
-their turn between."""
+"""Rows that one round of the leader's search for flows past their deadline looks at (about 1 ns each)."""
+EXPIRE_ROWS: Final = 16_384
+"""Rows that one command to expire covers: at most 2.4 ms for each node (65,536: 7 ms)."""
+EXPIRE_COMMANDS_MAX: Final = 4
+"""Commands to expire that may be under way; the next goes when one is done, and writes have their turn between."""
+FLOW_RELEASE_PAUSE_S: Final = 0.002
+"""Between two steps of giving memory back: other threads run."""
 
 # --- node: bounds of the state
 KEY_STORE_BYTES_MAX: Final = 2 * 1024 * MIB
 """etcd's default quota."""
 FLOW_TABLE_RECORDS_MAX: Final = 10_000_000
+FLOW_TABLE_BYTES_MAX: Final = 4 * 1024 * MIB
+"""The defaults of `flows.max` and `flows.maxBytes`."""
+FLOW_TIMEOUT_S_MAX: Final = 315_360_000
+"""Ten years."""
+FLOW_ZONES_MAX: Final = 1_024
+"""Zones with time-outs of their own (40 KiB of memory each)."""
 QUOTA_ALARM_RATIO: Final = 0.9
 KEEP_REVISIONS: Final = 100_000
 KEEP_REVISIONS_SLACK: Final = 0.25
@@ -327,6 +342,10 @@ FLOW_ORIGINS_MAX: Final = 64
 """Datacenters that own flows; a look-up asks each of them."""
 FLOW_RECORDS_MAX: Final = 32_000_000
 """Records of all origins (about 250 bytes of memory each); a batch that might pass it is refused."""
+FLOW_OUTSIDE_BYTES_MAX: Final = 8 * 1024 * MIB
+"""Values that stand outside the fixed rows (names, application data), of all flows together."""
+FLOW_RELEASE_STEP_BYTES: Final = 4 * MIB
+"""Memory of an emptied table that is given back in one go (about 0.4 ms, in which no other thread runs)."""
 FLOW_PIECE_RECORDS: Final = 2048
 """Records that a reader looks at before it lets go of the state's lock for a moment (about 1 ms)."""
 FLOW_SCAN_RECORDS_MAX: Final = 200_000

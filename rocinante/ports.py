@@ -172,6 +172,13 @@ class NodePort(Protocol):
         whatever the state machine refuses it with.
         """
 
+    def now_ms(self) -> int:
+        """The cluster's time (unix ms), by which flows end: what is past its deadline by it is hidden."""
+
+    def prepare_flows(self, batch: bytes) -> bytes:
+        """A checked batch as it goes into the log: with a deadline for each record that states none. About 5 ms for
+        65,536 records."""
+
     def read(self, *, linearizable: bool = True, timeout_s: float | None = None) -> Future[ReadPoint]:
         """When the state may be read: after a ReadIndex round (linearizable), or at once."""
 

@@ -2,6 +2,7 @@
 process is (`claim`)."""
 
 from rocinante.config.claim import Claim, ClaimError, claim
+from rocinante.config.flow_model import FlowOptions, FlowTimeouts
 from rocinante.config.load import load_config
 from rocinante.config.model import (
     ClusterConfig,
@@ -22,6 +23,8 @@ __all__ = [
     "ClaimError",
     "ClusterConfig",
     "Controller",
+    "FlowOptions",
+    "FlowTimeouts",
     "IngressLimits",
     "LogLevel",
     "LogOptions",

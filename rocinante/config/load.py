@@ -15,9 +15,11 @@ import yaml
 
 from rocinante import limits
 from rocinante.config import check
+from rocinante.config.flows import flow_options
 from rocinante.config.model import (
     ClusterConfig,
     Controller,
+    FlowOptions,
     IngressLimits,
     LogOptions,
     RestOptions,
@@ -34,6 +36,7 @@ _SECTIONS: Final[dict[str, type]] = {
     "rotation": Rotation,
     "storage": StorageOptions,
     "limits": IngressLimits,
+    "flows": FlowOptions,
     "log": LogOptions,
     "rest": RestOptions,
 }
@@ -139,7 +142,9 @@ def _options(cluster: Section, key: str, model: type) -> Any:
         engine = cluster.choice_of(key, word, StorageEngine)
         return StorageOptions(engine=StorageEngine(engine)) if engine else StorageOptions()
     section = cluster.section(key)
-    return model() if section is None else section.options(model)
+    if section is None:
+        return model()
+    return flow_options(section) if model is FlowOptions else section.options(model)
 
 
 def _controllers(cluster: Section) -> tuple[Controller, ...]:

@@ -10,13 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
 from rocinante import limits
+from rocinante.config.flow_model import FlowOptions
+from rocinante.config.option import META, Option, option
 from rocinante.identity import cluster_id, endpoint, server_id
 
-META: Final = "rocinante.option"
-"""Where in a field's metadata its `Option` is."""
+__all__ = [
+    "META",
+    "ClusterConfig",
+    "Controller",
+    "FlowOptions",
+    "IngressLimits",
+    "LogLevel",
+    "LogOptions",
+    "Option",
+    "RestOptions",
+    "Rotation",
+    "RotationMode",
+    "StorageEngine",
+    "StorageOptions",
+    "Timers",
+    "option",
+]
 
 
 class RotationMode(StrEnum):
@@ -39,22 +55,6 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What `load.py` and the documentation need to know of one option."""
-
-    key: str
-    """camelCase, as in the YAML."""
-    minimum: int | None = None
-    maximum: int | None = None
-    unit: str = ""
-
-
-def option(key: str, *, minimum: int | None = None, maximum: int | None = None, unit: str = "") -> dict[str, Option]:
-    """The metadata of a dataclass field that is an option; the field's default is what an absent key means."""
-    return {META: Option(key, minimum, maximum, unit)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,6 @@ class IngressLimits:
     )
     """Keys and values with their kept history, in memory. At 90 % an alarm is raised; beyond it puts are refused,
     deletes and compactions are not."""
-    flows: int = field(
-        default=limits.FLOW_TABLE_RECORDS_MAX,
-        metadata=option("flows", minimum=1_000, maximum=1_000_000_000, unit="records"),
-    )
-    """Flow records of all origins. At 90 % an alarm is raised; beyond it batches are refused, deletes are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +195,7 @@ class ClusterConfig:
     rotation: Rotation = Rotation()
     storage: StorageOptions = StorageOptions()
     limits: IngressLimits = IngressLimits()
+    flows: FlowOptions = FlowOptions()  # noqa: RUF009  (it is frozen, as the others, which ruff sees)
     log: LogOptions = LogOptions()
     rest: RestOptions = RestOptions()
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from rocinante import limits
-from rocinante.config.model import META, Option
+from rocinante.config.option import META, Option
 from rocinante.errors import ConfigError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -109,6 +109,10 @@ class Section:
                 continue
             self._values[key] = value
             self._lines[key] = line
+
+    def keys(self) -> tuple[str, ...]:
+        """Those that are there, in order."""
+        return tuple(self._values)
 
     def path_of(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key

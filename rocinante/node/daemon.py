@@ -236,7 +236,7 @@ class Daemon:
         logging.getLogger().setLevel(config.log.level.upper())
         node.request_timeout_s = config.timers.request_timeout_ms / 1000
         node.keep_entries = config.storage.keep_entries
-        node.room.adopt(config)
+        node.adopt_flows(config)
         node.keep_revisions = config.storage.keep_revisions
         node.ingress.set_limits(config.limits.ingress_proposals, config.limits.ingress_bytes)
         node.snapshotter.set_limits(config.storage.compact_entries, config.storage.compact_bytes)

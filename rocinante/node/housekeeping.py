@@ -1,8 +1,8 @@
 """The thread `housekeeping`: what happens about once a second and is nobody's hot path.
 
-Tells the peers this node's role and progress, watches the room that is left on the disk and in the tables, and, on
-the leader, finds flows past their deadline and moves the state's clock. What it finds goes through the log like any
-other command, so that all replicas drop the same.
+Tells the peers this node's role and progress, watches the room that is left on the disk and in the tables, gives the
+memory of emptied tables back, and, on the leader, says the cluster's time and finds flows past their deadline. What it
+finds goes through the log like any other command, so that all replicas drop the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from rocinante import limits
 from rocinante.errors import RocinanteError
+from rocinante.node.cluster_clock import ClusterClock
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.ports import Outcome
 from rocinante.state.command import Kind
@@ -38,40 +39,55 @@ class Housekeeping:
     def __init__(
         self,
         state: StateMachine,
+        clock: ClusterClock,
         *,
         propose: _Propose,
         leads: Callable[[], bool],
         tell_peers: Callable[[], None],
         check_room: Callable[[], None],
         keep_revisions: Callable[[], int],
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._state = state
+        self._clock = clock
         self._propose = propose
         self._leads = leads
         self._tell_peers = tell_peers
         self._check_room = check_room
         self._keep_revisions = keep_revisions
-        self._wall_ms = wall_ms
         self._stopped = threading.Event()
+        self._wake = threading.Event()
+        """There is something to do before the next round."""
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
         self._cursor = b""
+        self._passing = False
+        """A pass through the tables is not complete: more may be due."""
+        self._led = False
         self._next_clock = 0.0
         self._expiring: list[Future[Outcome]] = []
         self.expired_batches = 0
+        self.released_bytes = 0
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         self._stopped.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._stopped.wait(limits.EXPIRE_INTERVAL_MS / 1000):
+        interval_s = limits.EXPIRE_INTERVAL_MS / 1000
+        next_round = time.monotonic() + interval_s
+        while not self._stopped.is_set():
+            self._wake.wait(max(0.0, next_round - time.monotonic()))
+            self._wake.clear()
             try:
-                self.round()
+                if time.monotonic() >= next_round:
+                    next_round = time.monotonic() + interval_s
+                    self.round()
+                elif self._passing and self._leads():
+                    self._expire()
             except RocinanteError as error:
                 logger.debug("housekeeping: %s", error)  # no leader, or the ingress is full: next time
             except Exception:  # top of the thread: the next round may do better
@@ -81,14 +97,25 @@ class Housekeeping:
         """What the thread does once in EXPIRE_INTERVAL_MS. Raises RocinanteError where it cannot be done now."""
         self._tell_peers()
         self._check_room()
+        self._release_memory()
         if self._leads():
             self._lead()
+        else:
+            self._led = False
+            self._clock.follow()
+
+    def _release_memory(self) -> None:
+        for released in self._state.release_memory():
+            self.released_bytes += released
+            if self._stopped.wait(limits.FLOW_RELEASE_PAUSE_S):
+                return
 
     def _lead(self) -> None:
+        now_ms = self._clock.lead()
         now = time.monotonic()
-        if now >= self._next_clock and self._state.sessions_count():
-            self._next_clock = now + limits.CLOCK_INTERVAL_MS / 1000
-            self._propose(Kind.CLOCK, _U64.pack(self._wall_ms()))
+        if (now >= self._next_clock or not self._led) and self._state.sessions_count():
+            self._propose(Kind.CLOCK, _U64.pack(now_ms))
+            self._led, self._next_clock = True, now + limits.CLOCK_INTERVAL_MS / 1000
         self._expire()
         self._compact_keys()
 
@@ -100,23 +127,25 @@ class Housekeeping:
             self._propose(Kind.KV_COMPACT, request.SerializeToString())
 
     def _expire(self) -> None:
-        """Look at a bounded part of the tables; a bounded number of proposals at a time, so that a mass expiry cannot
-        flood the log."""
+        """Look at a bounded part of the tables; a bounded number of commands is under way at a time, and each that is
+        done makes room for the next at once: a mass expiry neither floods the log nor takes a second for each few."""
         self._expiring = [future for future in self._expiring if not future.done()]
-        now_ms = self._wall_ms()
+        now_ms = self._clock.now_ms()
         looked_at = 0
-        while (
-            len(self._expiring) < limits.EXPIRE_COMMANDS_MAX
-            and looked_at < limits.EXPIRE_SCAN_ROWS
-            and not self._stopped.is_set()
-        ):
-            page = self._state.flows_due(now_ms, self._cursor)
+        while looked_at < limits.EXPIRE_SCAN_ROWS and not self._stopped.is_set():
+            if len(self._expiring) >= limits.EXPIRE_COMMANDS_MAX:
+                self._passing = True
+                return
+            page = self._state.flows_due(now_ms, self._cursor, rows_max=limits.EXPIRE_ROWS)
             self._cursor = page.cursor
             if page.rows is None:
-                return
+                break
             looked_at += page.rows.stop - page.rows.first
             if page.due:
-                self._expiring.append(self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.rows)))
+                future = self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.rows))
+                self._expiring.append(future)
                 self.expired_batches += 1
+                future.add_done_callback(lambda _: self._wake.set())
             if not page.cursor:
-                return
+                break
+        self._passing = False

@@ -21,9 +21,23 @@ def node_metrics(node: Node) -> dict[str, float]:
     values.update(_storage(node))
     values.update(_peers(node))
     values.update({f"state_{name}": float(number) for name, number in node.state.sizes().items()})
+    values.update(_flows(node))
     values["watch_watchers"] = node.hub.count
     values["watch_fell_behind_total"] = node.hub.fell_behind
     return values
+
+
+def _flows(node: Node) -> dict[str, float]:
+    options, housekeeping = node.config.flows, node.housekeeping
+    return {
+        "cluster_clock_offset_seconds": node.clock.offset_ms / 1000,
+        "cluster_clock_jumps_total": node.clock.jumps,
+        "flow_records_max": options.max_records,
+        "flow_bytes_max": options.max_bytes,
+        "flow_expire_commands_total": housekeeping.expired_batches,
+        "flow_released_bytes_total": housekeeping.released_bytes,
+        "room_refused_total": node.room.refused,
+    }
 
 
 def _raft(node: Node, status: Status) -> dict[str, float]:

@@ -18,11 +18,14 @@ from typing import Any
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import NotFound, OutcomeUnknown, RocinanteError, Unavailable
+from rocinante.flows import validate_batch
 from rocinante.node.applied import point_at
 from rocinante.node.apply import Apply
+from rocinante.node.cluster_clock import ClusterClock
 from rocinante.node.digest import digest_after
 from rocinante.node.disk import Disk
 from rocinante.node.driver import Beat, Driver
+from rocinante.node.flow_timeouts import flow_timeouts
 from rocinante.node.housekeeping import Housekeeping
 from rocinante.node.logview import describe
 from rocinante.node.membership import Membership
@@ -72,6 +75,13 @@ class Node:
         self.keep_revisions = config.storage.keep_revisions
         self.room = Room(config, opened.engine, opened.state)
         self._state = opened.state
+        self.clock = ClusterClock(
+            monotonic_ms=lambda: int(time.monotonic() * 1000),
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            replicated_ms=opened.state.now_ms,
+            log_index=opened.loaded.snapshot.index + len(opened.loaded.entries),
+        )
+        self._timeouts = flow_timeouts(config.flows)
         self._replay_to = opened.loaded.hard_state.commit
         self.stopping = threading.Event()
         self.stop_asked = threading.Event()
@@ -150,6 +160,7 @@ class Node:
         )
         self.housekeeping = Housekeeping(
             self._state,
+            self.clock,
             propose=self._propose_own,
             leads=lambda: self.driver.beat.status.role is Role.LEADER,
             tell_peers=lambda: self.ingress.put_act(self._tell_peers),
@@ -269,6 +280,7 @@ class Node:
 
     def _on_applied(self, index: int) -> None:
         """(On the apply thread.) The driver looks for itself; it is woken only while the node starts."""
+        self.clock.observe(index, self._state.now_ms)
         if not self.left_not_ready.is_set() and index >= self._replay_to:
             self.ingress.put_act(lambda: None)
 
@@ -317,8 +329,23 @@ class Node:
         self, kind: Kind, body: bytes, *, session: SessionRef | None = None, timeout_s: float | None = None
     ) -> Future[Outcome]:
         self._check_ready()
-        self.room.check(kind)
+        self.room.check(kind, body)
         return self.pending.add(kind, body, session, self._deadline(timeout_s)).future
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def prepare_flows(self, batch: bytes) -> bytes:
+        timeouts = self._timeouts
+        if timeouts is None:
+            return batch
+        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        return timeouts.stamp(batch, info, self.clock.now_ms())
+
+    def adopt_flows(self, config: ClusterConfig) -> None:
+        """New bounds and time-outs (SIGHUP), for what comes from now on."""
+        self.room.adopt(config)
+        self._timeouts = flow_timeouts(config.flows)
 
     def _propose_own(self, kind: Kind, body: bytes) -> Future[Outcome]:
         self._check_ready()

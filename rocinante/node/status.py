@@ -45,7 +45,7 @@ def node_status(node: Node) -> NodeStatus:
         grpc_enabled=node.switch.enabled,
         not_ready_reason=node.not_ready_reason(),
         peers=tuple(_peer(node, status, member) for member in members if member.id != node.id),
-        alarms=tuple(alarm for alarm in (*node.room.alarms, node.recovery.reason) if alarm),
+        alarms=tuple(alarm for alarm in (*node.room.alarms, node.clock.alarm, node.recovery.reason) if alarm),
         log_bytes=node.engine.log.size_bytes(),
         snapshot_index=status.snapshot_index,
     )

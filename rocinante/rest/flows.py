@@ -57,7 +57,7 @@ def list_flows(context: RestContext, request: Request) -> Reply:
 
 def _collect(context: RestContext, flow_filter: FlowFilter, limit: int, cursor: bytes) -> tuple[list[FlowEntry], bytes]:
     found: list[FlowEntry] = []
-    now_ms, until_s = int(time.time() * 1000), time.monotonic() + LIST_TIME_S_MAX
+    now_ms, until_s = context.node.now_ms(), time.monotonic() + LIST_TIME_S_MAX
     for _ in range(PAGES_MAX):
         page = context.node.state.flows_list(flow_filter, limit - len(found), cursor, now_ms)
         found += page.flows
@@ -73,7 +73,7 @@ def get_flow(context: RestContext, request: Request) -> Reply:
     is_linearizable = request.query.choice("consistency", CONSISTENCY, "linearizable") == "linearizable"
     request.query.finish()
     point = context.read(request, linearizable=is_linearizable)
-    (entry,) = context.node.state.flows_get([key], int(time.time() * 1000), origin)
+    (entry,) = context.node.state.flows_get([key], context.node.now_ms(), origin)
     if entry is None:
         raise NotFound(f"there is no flow {key.hex()}" + (f" of origin {origin}" if origin else ""))
     return _read_reply(_entry_to_json(entry), point)
@@ -87,12 +87,12 @@ def put_flows(context: RestContext, request: Request) -> Reply:
         batch = request.body()
         _check_batch(batch)
     else:
-        batch = _encode(_records(request.json()))
-    outcome = context.propose(request, Kind.FLOW_PUT, origin + batch)
+        batch = _encode(_records(request.json(), context.node.now_ms()))
+    outcome = context.propose(request, Kind.FLOW_PUT, origin + context.node.prepare_flows(batch))
     return json_reply({"records": outcome.result, "index": outcome.index}, index=outcome.index)
 
 
-def _records(value: Any) -> list[FlowRecord]:
+def _records(value: Any, now_ms: int) -> list[FlowRecord]:
     """The records of a request's JSON list. Raises InvalidArgument that names the element and the field."""
     if not isinstance(value, list):
         raise InvalidArgument("body", "must be a list of flows")
@@ -100,7 +100,6 @@ def _records(value: Any) -> list[FlowRecord]:
         raise InvalidArgument("body", "is an empty list")
     if len(value) > limits.FLOW_BATCH_RECORDS_MAX:
         raise InvalidArgument("body", f"has {len(value)} flows; at most {limits.FLOW_BATCH_RECORDS_MAX}")
-    now_ms = int(time.time() * 1000)
     return [record_from_json(item, f"flows[{number}]", now_ms) for number, item in enumerate(value)]
 
 

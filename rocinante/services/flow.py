@@ -7,7 +7,6 @@ was there before.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from rocinante import convert, limits
@@ -32,7 +31,7 @@ class FlowService:
         self._calls = calls
         self._node = calls.node
         self._state = calls.node.state
-        self._now_ms = now_ms or unix_ms
+        self._now_ms = now_ms or calls.node.now_ms
 
     def handlers(self) -> Handlers:
         unary = self._calls.unary
@@ -122,9 +121,9 @@ class FlowService:
             now_ms = self._now_ms()
             for record in records:
                 record.updated_ms = record.updated_ms or now_ms
-            return convert.encode_put(records)
+            return self._node.prepare_flows(convert.encode_put(records))
         check_batch(request.batch)
-        return request.batch
+        return self._node.prepare_flows(request.batch)
 
     def _found(self, keys: list[bytes], point: ReadPoint) -> bytes:
         entries = self._state.flows_get(keys, self._now_ms())
@@ -138,10 +137,6 @@ class FlowService:
 
     def _leader(self) -> int:
         return self._calls.leader.status().leader
-
-
-def unix_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def linearizable(consistency: pb.Consistency) -> bool:

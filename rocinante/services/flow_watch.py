@@ -15,7 +15,7 @@ from rocinante.errors import OutOfRange
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import Watch
 from rocinante.services.call import Call, Calls, Handlers
-from rocinante.services.flow import INLINE_BYTES_MAX, unix_ms
+from rocinante.services.flow import INLINE_BYTES_MAX
 from rocinante.services.flow_events import FlowView, responses
 from rocinante.services.wake import Wake
 from rocinante.state.events import AppliedEvents
@@ -52,7 +52,11 @@ class FlowWatchService:
         cursor = b""
         while True:
             page = await self._calls.offload(
-                self._state.flows_list, view.flow_filter, limits.FLOW_WATCH_RECORDS_MAX, cursor, unix_ms()
+                self._state.flows_list,
+                view.flow_filter,
+                limits.FLOW_WATCH_RECORDS_MAX,
+                cursor,
+                self._calls.node.now_ms(),
             )
             if page.flows:
                 events = await self._calls.offload(view.table, page.flows, index)

@@ -14,6 +14,8 @@ from rocinante import limits
 from rocinante.config import (
     ClusterConfig,
     Controller,
+    FlowOptions,
+    FlowTimeouts,
     IngressLimits,
     LogLevel,
     LogOptions,
@@ -27,6 +29,7 @@ from rocinante.config import (
 )
 from rocinante.config.model import META
 from rocinante.errors import ConfigError
+from rocinante.flows.timeouts import TIMEOUT_NAMES
 from rocinante.identity import cluster_id, server_id
 from tests.config.tools import SECTION_9, cluster, controllers, write
 
@@ -91,7 +94,10 @@ artifact:
     storage:
       {engine: memory, dataDir: /srv/r, compactEntries: 100, compactBytes: 1048576, keepEntries: 0,
        keepRevisions: 7, diskReserveBytes: 0}
-    limits: {ingressProposals: 16, ingressBytes: 4194304, keyBytes: 1048576, flows: 1000}
+    limits: {ingressProposals: 16, ingressBytes: 4194304, keyBytes: 1048576}
+    flows:
+      {max: 1000, maxBytes: 1048576, timeouts: {udp: 5, tcpEstablished: 77},
+       zones: {7: {udp: 6}, 65535: {}}}
     log: {level: debug}
     rest: {allowedHosts: [Rocinante.Example, 10.0.0.9], threads: 3}
 """,
@@ -104,7 +110,13 @@ artifact:
         timers=Timers(5, 20, 200, 900),
         rotation=Rotation(RotationMode.DELAY_HEARTBEATS, 5, 9),
         storage=StorageOptions(StorageEngine.MEMORY, Path("/srv/r"), 100, 1_048_576, 0, 7, 0),
-        limits=IngressLimits(16, 4_194_304, 1_048_576, 1_000),
+        limits=IngressLimits(16, 4_194_304, 1_048_576),
+        flows=FlowOptions(
+            1_000,
+            1_048_576,
+            FlowTimeouts(udp=5, tcp_established=77),
+            ((7, FlowTimeouts(udp=6, tcp_established=77)), (65_535, FlowTimeouts(udp=5, tcp_established=77))),
+        ),
         log=LogOptions(LogLevel.DEBUG),
         rest=RestOptions(("rocinante.example", "10.0.0.9"), 3),
     )
@@ -117,6 +129,7 @@ artifact:
     [
         ("storage: memory", "storage.engine", StorageEngine.MEMORY),
         ("rotation: {mode: off}", "rotation.mode", RotationMode.OFF),
+        ("flows: {timeouts: off}", "flows.timeouts", None),
         ("datacenter: no", "datacenter", "no"),
         ("datacenter: 12", "datacenter", "12"),
     ],
@@ -243,12 +256,18 @@ def test_the_example_loads_and_shows_every_option_with_its_default() -> None:
     assert {key: set(written["cluster"][key]) for key in sections} == sections
     text = EXAMPLE.read_text()
     assert all(f"{field.name}:" in text for field in dataclasses.fields(Controller))
+    defaults = {field.metadata[META].key: field.default for field in dataclasses.fields(FlowTimeouts)}
+    assert written["cluster"]["flows"]["timeouts"] == defaults
+
+
+def test_timeouts_are_those_that_batches_are_stamped_by() -> None:
+    assert tuple(field.name for field in dataclasses.fields(FlowTimeouts)) == TIMEOUT_NAMES
 
 
 def test_the_example_says_every_bound() -> None:
     text = EXAMPLE.read_text()
     config = load_config(EXAMPLE)[0]
-    for section in (config.timers, config.rotation, config.limits, config.storage, config.rest):
+    for section in (config.timers, config.rotation, config.limits, config.flows, config.storage, config.rest):
         for field in dataclasses.fields(section):
             option = field.metadata[META]
             for bound in (option.minimum, option.maximum):

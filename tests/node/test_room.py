@@ -46,7 +46,7 @@ def test_a_full_key_store_refuses_puts_and_takes_deletes(tmp_path: Path) -> None
 
 
 def test_a_full_flow_table_refuses_batches_and_takes_deletes(tmp_path: Path) -> None:
-    with Cluster(tmp_path, nodes=1, limits={"flows": 1_000}) as cluster:
+    with Cluster(tmp_path, nodes=1, flows={"max": 1_000, "timeouts": "off"}) as cluster:
         cluster.start()
         cluster.wait_leader()
         with Client(cluster.endpoints(), timeout_s=5) as client:

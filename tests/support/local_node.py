@@ -187,6 +187,13 @@ class LocalNode:
             self._condition.notify_all()
         return future
 
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def prepare_flows(self, batch: bytes) -> bytes:
+        """As with `flows.timeouts: off`: what is tested with this node finds the records that it wrote."""
+        return batch
+
     def read(self, *, linearizable: bool = True, timeout_s: float | None = None) -> Future[ReadPoint]:
         future: Future[ReadPoint] = Future()
         if not linearizable:

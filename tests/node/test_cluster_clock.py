@@ -1,0 +1,212 @@
+"""The cluster's time, with clocks that the test moves: tables of what happens and what the time is then."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from rocinante import limits
+from rocinante.node.cluster_clock import ClusterClock
+
+EPOCH_MS = 1_800_000_000_000
+HOUR_MS = 3_600_000
+HOLD_MS = limits.CLOCK_HOLD_MS
+LOG_INDEX = 100
+
+
+class Host:
+    """A node's clocks and its view of the cluster's time. All times are told as ms after EPOCH_MS."""
+
+    def __init__(self, replicated_ms: int | None = 0, *, monotonic_ms: int = 5_000, jumped_ms: int = 0) -> None:
+        self.monotonic_ms, self.jumped_ms = monotonic_ms, jumped_ms
+        self.began_ms = monotonic_ms
+        self.index = LOG_INDEX
+        self.clock = ClusterClock(
+            monotonic_ms=lambda: self.monotonic_ms,
+            wall_ms=self.wall_ms,
+            replicated_ms=0 if replicated_ms is None else EPOCH_MS + replicated_ms,
+            log_index=LOG_INDEX,
+        )
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + self.monotonic_ms - self.began_ms + self.jumped_ms
+
+    @property
+    def now(self) -> int:
+        return self.clock.now_ms() - EPOCH_MS
+
+    def passes(self, ms: int, *, leads: bool = True, step_ms: int = 1_000) -> int:
+        """Time goes by, with a round of housekeeping each second."""
+        for _ in range(ms // step_ms):
+            self.monotonic_ms += step_ms
+            self.look(leads=leads)
+        return self.now
+
+    def look(self, *, leads: bool = True) -> None:
+        if leads:
+            self.said_ms = self.clock.lead()
+        else:
+            self.clock.follow()
+
+    def hears(self, ms: int) -> None:
+        self.index += 1
+        self.clock.observe(self.index, EPOCH_MS + ms)
+
+
+def leader() -> Host:
+    host = Host(None)
+    host.look()
+    host.hears(host.said_ms - EPOCH_MS)
+    assert host.now == 0
+    return host
+
+
+def test_a_new_cluster_takes_the_time_of_its_leader() -> None:
+    host = Host(None, jumped_ms=77)
+    assert host.now == 77, "before anybody has said it: this host's own"
+    host.look()
+    assert host.said_ms == EPOCH_MS + 77
+    host.passes(10_000)
+    assert host.now == 10_077
+
+
+@pytest.mark.parametrize(
+    ("jump_ms", "after_ms", "expected_ms"),
+    [
+        # the wall clock jumps by …, and after … the cluster's time is …
+        (400, 1_000, 1_050),  # near: slewed by 5 %
+        (400, 10_000, 10_400),
+        (-400, 1_000, 950),
+        (-400, 10_000, 9_600),
+        (288_000, 60_000, 60_000),  # a jump: not followed at once …
+        (-288_000, 60_000, 60_000),
+        (3 * HOUR_MS, HOLD_MS - 1_000, HOLD_MS - 1_000),
+        (288_000, HOLD_MS + 101_000, HOLD_MS + 201_000),  # … but at double speed once it has held still
+        (288_000, HOLD_MS + 600_000, HOLD_MS + 888_000),
+        (-288_000, HOLD_MS + 101_000, HOLD_MS + 50_500),  # backwards at half speed, …
+        (-288_000, HOLD_MS + 600_000, HOLD_MS + 312_000),  # … until the wall clock is there
+        (3 * HOUR_MS, HOLD_MS + HOUR_MS, HOLD_MS + 2 * HOUR_MS),
+        (-3 * HOUR_MS, HOLD_MS + HOUR_MS, HOLD_MS + HOUR_MS // 2),
+    ],
+)
+def test_the_leaders_wall_clock_jumps(jump_ms: int, after_ms: int, expected_ms: int) -> None:
+    host = leader()
+    host.jumped_ms += jump_ms
+    assert host.now == 0, "nothing is followed at once"
+    now_ms = host.passes(after_ms)
+    assert abs(now_ms - expected_ms) <= 1_000, now_ms - expected_ms
+
+
+@pytest.mark.parametrize("jump_ms", [288_000, -288_000, 5 * HOUR_MS, -5 * HOUR_MS])
+def test_the_time_never_goes_back_and_no_flow_loses_more_than_half_of_its_life(jump_ms: int) -> None:
+    host = leader()
+    host.jumped_ms += jump_ms
+    before = host.now
+    while abs(host.clock.offset_ms) > limits.CLOCK_STEP_MS:
+        now = host.passes(1_000)
+        assert 500 <= now - before <= 2_000
+        before = now
+    assert host.clock.alarm
+    host.passes(2_000)
+    assert not host.clock.alarm
+
+
+def test_a_jump_that_is_undone_leaves_no_trace() -> None:
+    host = leader()
+    host.jumped_ms += 288_000
+    assert host.passes(200_000) == 200_000
+    host.jumped_ms -= 288_000
+    assert host.passes(200_000) == 400_000
+    assert not host.clock.alarm
+
+
+def test_a_clock_that_goes_to_and_fro_is_not_followed() -> None:
+    host = leader()
+    for turn in range(40):
+        host.jumped_ms = 288_000 if turn % 2 else -288_000
+        host.passes(100_000)
+    assert host.now == 4_000_000
+    assert host.clock.jumps == 40
+
+
+def test_an_operator_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    host = leader()
+    host.jumped_ms -= 288_000
+    host.passes(10_000)
+    assert host.clock.alarm == (
+        "the clock of this host is 4.8 min behind the cluster's time: flows end by the cluster's time; a leader's clock "
+        "that stays so is followed in 4.85 min; check its NTP"
+    )
+    assert (host.clock.jumps, host.clock.offset_ms) == (1, -288_000)
+    host.passes(HOLD_MS)
+    assert "runs half as fast until they agree" in host.clock.alarm
+    host.passes(600_000)
+    assert not host.clock.alarm
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"], (
+        "once when it comes, once when it goes"
+    )
+
+
+def test_a_follower_goes_by_what_the_leader_says() -> None:
+    host = Host(0, jumped_ms=-288_000)
+    host.hears(50_000)
+    assert host.now == 50_000
+    assert host.passes(10_000, leads=False) == 60_000
+    assert "4.97 min behind the cluster's time" not in host.clock.alarm
+    assert "behind the cluster's time" in host.clock.alarm, "of a follower's clock too: it may lead soon"
+    host.hears(59_900)
+    assert host.now == 60_000, "it waits for a leader that is a little slower, and does not go back"
+    host.passes(1_000, leads=False)
+    assert host.now == 60_900
+
+
+def test_a_new_leader_goes_on_from_the_replicated_time() -> None:
+    host = Host(0, jumped_ms=7 * HOUR_MS)
+    host.hears(50_000)
+    host.passes(5_000, leads=False)
+    host.look()
+    assert host.said_ms - EPOCH_MS == 55_000, "its own wall clock is off, which it finds out as any leader does"
+    assert host.passes(60_000) == 115_000
+    assert "ahead of the cluster's time" in host.clock.alarm
+
+
+def test_a_leader_that_was_deposed_takes_the_new_leaders_time() -> None:
+    host = leader()
+    host.passes(10_000)
+    host.look(leads=False)
+    host.hears(30_000)
+    assert host.now == 30_000
+
+
+@pytest.mark.parametrize(
+    ("down_ms", "expected_ms"),
+    [
+        (20_000, 20_000),
+        (9 * HOUR_MS, 9 * HOUR_MS),  # the cluster was down: that time is over
+        (-9 * HOUR_MS, 0),  # a wall clock behind what was replicated has jumped, whatever happened
+    ],
+)
+def test_a_cluster_that_was_down(down_ms: int, expected_ms: int) -> None:
+    host = Host(0, jumped_ms=down_ms)
+    host.clock.observe(LOG_INDEX, EPOCH_MS)  # the log is replayed
+    assert host.now == 0
+    host.look()
+    assert host.now == expected_ms
+    assert bool(host.clock.alarm) == (down_ms < 0)
+
+
+def test_a_node_that_restarts_in_a_living_cluster_does_not_step() -> None:
+    host = Host(0, jumped_ms=9 * HOUR_MS)
+    host.hears(40_000)  # what the leader says, behind the end of the log that was found
+    host.look()
+    assert host.now == 40_000
+    assert host.clock.alarm
+
+
+def test_an_older_time_in_a_snapshot_changes_nothing() -> None:
+    host = leader()
+    host.passes(10_000)
+    host.clock.observe(LOG_INDEX, EPOCH_MS + 3_000)
+    assert host.now == 10_000
