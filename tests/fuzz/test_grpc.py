@@ -238,7 +238,7 @@ def test_a_flood_and_streams_that_are_left(target: Target) -> None:
         channel.close()
     assert grown < GROWTH_BYTES_MAX * (1 + FACTOR)
     target.check_unharmed()
-    target.cluster.wait_until(lambda: metrics(target.cluster, 1)["watchers"] == 0, "every watch is over")
+    target.cluster.wait_until(lambda: metrics(target.cluster, 1)["watch_watchers"] == 0, "every watch is over")
 
 
 def _then_wait(first: bytes, stopped: threading.Event) -> Iterator[bytes]:

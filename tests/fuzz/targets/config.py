@@ -14,7 +14,7 @@ from tests.support.tools import ROOT
 
 EXAMPLE: Final = ROOT / "packaging" / "rocinante.example.yaml"
 SECONDS_MAX: Final = 5.0
-"""A megabyte of the worst takes less than one on a quiet machine."""
+"""Of processor time; the worst of what fits the limit takes about one."""
 SHORT: Final = b"""\
 artifact:
   cleanupOnFailure: true
@@ -38,7 +38,7 @@ BOMB: Final = (
 def one_config(data: bytes) -> None:
     path = folder() / "cluster.yaml"
     path.write_bytes(data)
-    began = time.monotonic()
+    began = time.process_time()
     try:
         config, warnings = load_config(path)
     except ConfigError as error:
@@ -56,7 +56,7 @@ def one_config(data: bytes) -> None:
             warning.encode()
     finally:
         path.unlink()
-    assert time.monotonic() - began < SECONDS_MAX
+    assert time.process_time() - began < SECONDS_MAX
 
 
 def seeds() -> list[bytes]:
