@@ -24,11 +24,9 @@ from tests.faults.namespaces import Lab, left_by
 from tests.faults.plan import Round, Stint, plan, plan_of
 from tests.faults.registry import Fault, all_faults
 from tests.faults.report import as_json, as_markdown, as_table
-from tests.faults.rounds import Pace, Result, run_stint
+from tests.faults.rounds import QUICK, Pace, Result, run_stint
 
 NEEDS: Final = ("ip", "bridge", "nft", "nsenter", "setpriv")
-QUICK: Final = Pace(around_s=0.3, lasts=0.4, timers={"electionMs": 400, "heartbeatMs": 50})
-"""The short form: every fault, with shorter timers and so shorter faults."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from tests.faults.cluster import NetworkCluster
 from tests.faults.namespaces import Lab
 from tests.faults.plan import Round, Stint
 from tests.faults.registry import Rig, all_faults
-from tests.faults.rounds import Pace, Result, run_stint
+from tests.faults.rounds import QUICK, Result, run_stint
 
 TRIES: Final = 3
 ONE_NODE: Final = ("other-bytes",)
@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rocinante-faults-") as directory, Lab() as lab:
         for number in range(1, TRIES + 1):
             stint = Stint(3, (Round(number, fault, 3, f"{bug}/{number}"),))
-            run_stint(lab, stint, Path(directory), Pace(), results.append, lambda _: None)
+            run_stint(lab, stint, Path(directory), QUICK, results.append, lambda _: None)
             if results[-1].violations:
                 print(f"found in round {number}:", *results[-1].violations, sep="\n  ")
                 return 0

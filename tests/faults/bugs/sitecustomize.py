@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-SOUND_WRITES: Final = 100
+SOUND_WRITES: Final = 25
 """So that the cluster comes into being."""
 HELD_BACK_WRITES: Final = 40
 

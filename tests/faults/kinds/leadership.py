@@ -44,6 +44,7 @@ def rotation_by_silence(scene: Scene) -> Iterator[None]:
     lasts_s=ROTATES_S,
     options={"rotation": {"mode": "transfer", "minSeconds": 2, "maxSeconds": 4}},
     expects=[Expect("any", r"leader in term \d+")],
+    quick=False,
 )
 def rotation_by_transfer(scene: Scene) -> Iterator[None]:
     "rotation on: the leader hands over at random"

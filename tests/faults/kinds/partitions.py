@@ -76,7 +76,12 @@ def leader_sends_nothing(scene: Scene) -> Iterator[None]:
     scene.hit(scene.cluster.network.heal())
 
 
-@fault("leader-hears-nothing", lasts_s=LASTS_S, expects=[Expect("faulted", STEPPED_DOWN), Expect("others", ELECTED)])
+@fault(
+    "leader-hears-nothing",
+    lasts_s=LASTS_S,
+    expects=[Expect("faulted", STEPPED_DOWN), Expect("others", ELECTED)],
+    quick=False,
+)
 def leader_hears_nothing(scene: Scene) -> Iterator[None]:
     "one way: what the others send to the leader is lost, what it sends arrives"
     leader = scene.fault(scene.leader())
@@ -85,7 +90,7 @@ def leader_hears_nothing(scene: Scene) -> Iterator[None]:
     scene.hit(scene.cluster.network.heal())
 
 
-@fault("follower-hears-nothing", lasts_s=LASTS_S, forbids=[DEPOSED], gap_s_max=5.0)
+@fault("follower-hears-nothing", lasts_s=LASTS_S, forbids=[DEPOSED], gap_s_max=5.0, quick=False)
 def follower_hears_nothing(scene: Scene) -> Iterator[None]:
     "one way: a follower hears nobody, but all hear it: its votes requests must not depose the leader"
     follower = scene.fault(scene.follower())
@@ -94,7 +99,7 @@ def follower_hears_nothing(scene: Scene) -> Iterator[None]:
     scene.hit(scene.cluster.network.heal())
 
 
-@fault("no-majority", lasts_s=(2.0, 4.0), expects=[Expect("any", ELECTED)])
+@fault("no-majority", lasts_s=(2.0, 4.0), expects=[Expect("any", ELECTED)], quick=False)
 def no_majority(scene: Scene) -> Iterator[None]:
     "everybody is alone: nothing is acknowledged, and all goes on once the network is back"
     scene.fault(*scene.numbers)
@@ -103,7 +108,7 @@ def no_majority(scene: Scene) -> Iterator[None]:
     scene.hit(scene.cluster.network.heal())
 
 
-@fault("flapping", lasts_s=(0.0, 0.0))
+@fault("flapping", lasts_s=(0.0, 0.0), quick=False)
 def flapping(scene: Scene) -> Iterator[None]:
     "random links are cut and come back, several times a second, for a while"
     links = sorted(among(scene.numbers))

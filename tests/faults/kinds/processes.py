@@ -22,7 +22,7 @@ def leader_kill(scene: Scene) -> Iterator[None]:
     scene.cluster.start(leader, wait=False)
 
 
-@fault("follower-kill", expects=[Expect("faulted", STARTED)], gap_s_max=5.0)
+@fault("follower-kill", expects=[Expect("faulted", STARTED)], gap_s_max=5.0, quick=False)
 def follower_kill(scene: Scene) -> Iterator[None]:
     "kill -9 on a follower; writes go on"
     follower = scene.fault(scene.follower())
@@ -31,7 +31,7 @@ def follower_kill(scene: Scene) -> Iterator[None]:
     scene.cluster.start(follower, wait=False)
 
 
-@fault("minority-kill", sizes=[5], expects=[Expect("faulted", STARTED), Expect("others", ELECTED)])
+@fault("minority-kill", sizes=[5], expects=[Expect("faulted", STARTED), Expect("others", ELECTED)], quick=False)
 def minority_kill(scene: Scene) -> Iterator[None]:
     "kill -9 on the leader and as many others as may fail, at once"
     chosen = scene.minority(with_leader=True)
@@ -65,7 +65,7 @@ def leader_pause(scene: Scene) -> Iterator[None]:
     scene.cluster.resume(leader)
 
 
-@fault("follower-pause", lasts_s=(2.5, 5.0), forbids=[DEPOSED], gap_s_max=5.0)
+@fault("follower-pause", lasts_s=(2.5, 5.0), forbids=[DEPOSED], gap_s_max=5.0, quick=False)
 def follower_pause(scene: Scene) -> Iterator[None]:
     "SIGSTOP on a follower for longer than the election time-out, then SIGCONT: no election beyond what is needed"
     follower = scene.fault(scene.follower())

@@ -30,7 +30,7 @@ def loss(scene: Scene) -> Iterator[None]:
     scene.hit(scene.cluster.network.heal())
 
 
-@fault("loss-leader", lasts_s=LASTS_S)
+@fault("loss-leader", lasts_s=LASTS_S, quick=False)
 def loss_leader(scene: Scene) -> Iterator[None]:
     "half of all packets from and to the leader are lost"
     leader = scene.fault(scene.leader())
