@@ -22,6 +22,8 @@ from tests.faults.registry import Rig, all_faults
 from tests.faults.rounds import QUICK, Result, run_stint
 
 TRIES: Final = 3
+PACE: Final = replace(QUICK, around_s=1.0)
+"""Long enough for a bug to show: writes that are held back must be some."""
 ONE_NODE: Final = ("other-bytes",)
 """Bugs that all nodes have would be no difference between them."""
 
@@ -44,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rocinante-faults-") as directory, Lab() as lab:
         for number in range(1, TRIES + 1):
             stint = Stint(3, (Round(number, fault, 3, f"{bug}/{number}"),))
-            run_stint(lab, stint, Path(directory), QUICK, results.append, lambda _: None)
+            run_stint(lab, stint, Path(directory), PACE, results.append, lambda _: None)
             if results[-1].violations:
                 print(f"found in round {number}:", *results[-1].violations, sep="\n  ")
                 return 0
