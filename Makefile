@@ -8,9 +8,11 @@ BOOTSTRAP := packaging/bootstrap.sh
 ARGS ?=
 # make simulate SEEDS=50000 (1 to that) or SEEDS=7-9, ARGS="--record FILE" to stop it and go on later
 SEEDS ?= 500
+# make fuzz SECONDS=600, of each decoder
+SECONDS ?= 60
 PYTHON_FILES := rocinante tests setup.py
 
-.PHONY: help run test verify format lock proto wheel bench chaos simulate faults mutations conformance soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel bench chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -26,7 +28,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/faults tests/mutations tests/raft
+	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -56,6 +58,9 @@ chaos: setup-dev ## two minutes of kill -9 on the leader under 8 writers: nothin
 simulate: setup-dev ## a cluster's life from one integer, with everything that goes wrong, many times (SEEDS=500)
 	nice $(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
+simulate-coverage: setup-dev ## which lines and branches of the core the simulated lives do not reach (SEEDS=500)
+	nice $(PY) -m tests.simulation.reach --seeds $(SEEDS) $(ARGS)
+
 mutations: setup-dev ## bugs that others shipped, put in one by one: who sees them (ARGS="--seeds 100 --only vote"); writes the table
 	nice $(PY) -m tests.mutations $(ARGS)
 
@@ -68,11 +73,16 @@ faults: setup-dev ## as root: 100 rounds of kill -9, partitions, bad disks and t
 	@$(BOOTSTRAP) apt-test
 	$(PY) -m tests.faults $(ARGS)
 
+fuzz: setup-dev ## hostile input for every decoder and interface: Hypothesis, schemathesis, then atheris (SECONDS=60 of each decoder)
+	@$(PY) -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-fuzz.lock || echo "atheris cannot be installed here"
+	ROCINANTE_FUZZ_FACTOR=$$(( $(SECONDS) / 6 + 1 )) nice $(PY) -m pytest -q -p no:cacheprovider --timeout 7200 tests/fuzz $(ARGS)
+	nice $(PY) -m tests.fuzz --seconds $(SECONDS)
+
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
 	$(PY) -m tests.benchmarks.soak $(ARGS)
 
 clean: ## remove what was built, cached and left by `make run`
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante .fuzz
 	find rocinante tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## and the Python environment

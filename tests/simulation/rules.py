@@ -7,7 +7,7 @@ ends one; never zero voters; nobody is voter and learner; at most one change is 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rocinante.raft.membership import decode_config
 from rocinante.raft.types import Config, Entry
@@ -15,6 +15,9 @@ from rocinante.raft.types import Config, Entry
 if TYPE_CHECKING:
     from .host import Host
     from .oracle import Oracle
+
+
+TOLD_SIZES: Final = (1, 3, 5, 7)
 
 
 class MembershipRules:
@@ -67,11 +70,7 @@ class MembershipRules:
         if config.joint:
             self._joint_since = entry.term
             kept = len(config.voters & config.voters_outgoing)
-            reached(
-                "joint configuration that is left by itself"
-                if config.auto_leave
-                else "joint configuration left by hand"
-            )
+            reached("joint configuration left by itself" if config.auto_leave else "joint configuration left by hand")
             if len(config.voters ^ config.voters_outgoing) > 2 or not kept:
                 reached("joint configuration that changes three voters or more")
             if config.learners_next:
@@ -87,8 +86,8 @@ class MembershipRules:
             reached("learner added")
         elif config.learners < before.learners:
             reached("learner removed")
-        if not config.joint:
-            reached(f"{len(config.voters)} voters" if len(config.voters) in (1, 5, 7) else "another number of voters")
+        if not config.joint and len(config.voters) in TOLD_SIZES:
+            reached(f"change to {len(config.voters)} voter{'s' if len(config.voters) > 1 else ''}")
 
 
 def _wrong(before: Config, config: Config) -> str:

@@ -118,7 +118,7 @@ def _start_election(raft: Raft, *, force: bool = False) -> str:
 
 
 def _answer_lower(raft: Raft, message: Any) -> str:
-    return "leader of an old term is told" if message.term < raft.term and message.entries else ""
+    return "leader of an old term is told" if message.type in (MessageType.APPEND, MessageType.HEARTBEAT) else ""
 
 
 def _inherit(leader: Leader) -> str:
