@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Resolve pyproject.toml into requirements.lock (the software) and requirements-dev.lock (and its tests): versions and hashes for Python 3.11
+# Resolve pyproject.toml into requirements.lock (the software), requirements-dev.lock (and its tests) and requirements-fuzz.lock (what only
+# `make fuzz` has besides): versions and hashes for Python 3.11
 # and later on Linux. Extra arguments go to `uv pip compile`: `--upgrade`, or `--upgrade-package grpcio`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +12,7 @@ compile=("$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 -
     --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml)
 "${compile[@]}" --output-file requirements.lock "$@"
 "${compile[@]}" --group dev --constraint requirements.lock --output-file requirements-dev.lock "$@"
+"${compile[@]}" --group fuzz --constraint requirements.lock --output-file requirements-fuzz.lock "$@"
 # A restriction to Linux on every line says nothing: there is no other platform here.
-sed -i "s/ ; sys_platform == 'linux'//; s/ and sys_platform == 'linux'//" requirements.lock requirements-dev.lock
+sed -i "s/ ; sys_platform == 'linux'//; s/ and sys_platform == 'linux'//" requirements.lock requirements-dev.lock requirements-fuzz.lock
 .venv/bin/python -m tests.tools.check_lock

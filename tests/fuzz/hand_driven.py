@@ -18,7 +18,8 @@ from google.protobuf.message import DecodeError
 
 from rocinante.config import ClusterConfig, Controller, StorageEngine, StorageOptions
 from rocinante.node.node import Node
-from rocinante.node.opening import core_options, make_core, open_node
+from rocinante.node.opening import Opened, core_options, make_core, open_node
+from rocinante.node.recovery import Marker
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers import MalformedMessage
 from rocinante.peers.server import _RefusedError
@@ -178,10 +179,7 @@ def _fresh() -> pb.PeerMessage:
     return pb.PeerMessage(info=pb.NodeInfo(role="follower", term=1, commit=1, applied=1, last_index=1, recovering=True))
 
 
-def _reopened(node: Node, loaded: Loaded) -> object:
-    from rocinante.node.opening import Opened
-    from rocinante.node.recovery import Marker
-
+def _reopened(node: Node, loaded: Loaded) -> Opened:
     return Opened(node.engine, loaded, node.state, node.membership.described, Marker(None), recovering=False)
 
 

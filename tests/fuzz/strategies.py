@@ -77,7 +77,7 @@ def messages(kind: type[M], known: Known | None = None, *, depth: int = 3) -> st
     return st.builds(kind.FromString, _encoded(kind.DESCRIPTOR, known or {}, depth))
 
 
-def _encoded(descriptor: Descriptor, known: Known, depth: int) -> st.SearchStrategy[bytes]:
+def _encoded(descriptor: Any, known: Known, depth: int) -> st.SearchStrategy[bytes]:
     return _message(descriptor, known, depth).map(lambda made: made.SerializeToString())
 
 

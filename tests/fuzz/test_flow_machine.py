@@ -220,4 +220,4 @@ def _as_stored(record: FlowRecord) -> FlowRecord:
 
 
 def test_the_flow_tables_are_what_dictionaries_are() -> None:
-    run_state_machine_as_test(FlowMachine, settings=examples(60, steps=40))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(FlowMachine, settings=examples(60, steps=40))

@@ -138,8 +138,7 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    options = {"timers": FAST, "storage": {"engine": "memory"}}
-    with Cluster(tmp_path_factory.mktemp("grpc"), nodes=1, **options) as cluster:
+    with Cluster(tmp_path_factory.mktemp("grpc"), nodes=1, timers=FAST, storage={"engine": "memory"}) as cluster:
         cluster.start()
         cluster.wait_leader()
         made = Target(cluster)

@@ -187,4 +187,4 @@ class KvMachine(RuleBasedStateMachine):
 
 
 def test_the_key_store_is_what_a_dictionary_for_each_revision_is() -> None:
-    run_state_machine_as_test(KvMachine, settings=examples(60, steps=40))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(KvMachine, settings=examples(60, steps=40))

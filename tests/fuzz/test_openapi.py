@@ -65,8 +65,7 @@ def _installed() -> None:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    options = {"timers": FAST, "storage": {"engine": "memory"}}
-    with Cluster(tmp_path_factory.mktemp("openapi"), nodes=1, **options) as cluster:
+    with Cluster(tmp_path_factory.mktemp("openapi"), nodes=1, timers=FAST, storage={"engine": "memory"}) as cluster:
         cluster.start()
         cluster.wait_leader()
         yield cluster

@@ -22,13 +22,13 @@ from rocinante.state import command
 from tests.fuzz.hand_driven import HandDriven, Refused
 from tests.fuzz.runs import examples
 from tests.fuzz.samples import CLUSTER, NODE, PEER, THIRD, commands, hello, raft_message
-from tests.fuzz.strategies import EDGES, messages
+from tests.fuzz.strategies import EDGES, Known, messages
 from tests.fuzz.targets.peers import LIES, LIVES
 from tests.fuzz.targets.storage import change_seeds
 
 IDS = st.sampled_from([NODE, PEER, THIRD, 0, 1])
 SMALL = st.integers(0, 5)
-KNOWN = {
+KNOWN: Known = {
     "rocinante.v1.Hello.cluster_id": st.just(CLUSTER),
     "rocinante.v1.Hello.sender": st.just(PEER),
     "rocinante.v1.Hello.to": st.just(NODE),
@@ -106,7 +106,7 @@ def appends(draw: st.DrawFn) -> pb.PeerMessage:
     for at in range(draw(st.integers(0, 4))):
         last = draw(st.integers(last, max(last, term)))
         kind = draw(st.integers(0, 1))
-        data = draw(KNOWN["rocinante.v1.LogEntryFrame.data"] | st.binary(max_size=40))
+        data: bytes = draw(KNOWN["rocinante.v1.LogEntryFrame.data"] | st.binary(max_size=40))
         entries.append(pb.LogEntryFrame(index=start + 1 + at, term=last, kind=kind, data=data))
     return raft_message(
         MessageType.APPEND, term=term, log_index=start, log_term=log_term, entries=entries, commit=draw(NUMBERS)

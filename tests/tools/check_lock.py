@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LOCKS: Final[dict[str, tuple[str, ...]]] = {
     "requirements.lock": ("build",),
     "requirements-dev.lock": ("build", "dev"),
+    "requirements-fuzz.lock": ("build", "fuzz"),
 }
 """Each lock file with the dependency groups that it holds besides the project's own dependencies."""
 
@@ -94,11 +95,13 @@ def check(root: Path = ROOT) -> list[str]:
     locks = {name: read_lock((root / name).read_text()) for name in LOCKS}
     for name, groups in LOCKS.items():
         problems += [f"{name}: {problem}" for problem in problems_of(locks[name], wanted(pyproject, groups))]
-    run, dev = locks.values()
+    run = locks.pop("requirements.lock")
     for package, pins in run.pins.items():
-        here, there = ([pin.version for pin in some] for some in (pins, dev.pins.get(package, [])))
-        if here != there:
-            problems.append(f"{package}: {here} in requirements.lock, {there} in requirements-dev.lock")
+        here = [pin.version for pin in pins]
+        for name, lock in locks.items():
+            there = [pin.version for pin in lock.pins.get(package, [])]
+            if here != there:
+                problems.append(f"{package}: {here} in requirements.lock, {there} in {name}")
     return problems
 
 

@@ -90,8 +90,7 @@ def capture_seeds() -> list[bytes]:
     frames = [(1000.5 + at, packets.frame(line)) for at, line in enumerate(LINES)]
     seeds = []
     try:
-        for nano in (False, True):
-            seeds.append(packets.write_pcap(path, frames, nano=nano).read_bytes())
+        seeds += [packets.write_pcap(path, frames, nano=nano).read_bytes() for nano in (False, True)]
         seeds.append(packets.write_pcap(path, [(1.0, frames[0][1][14:])], 101).read_bytes())
         seeds.append(packets.write_pcapng(path, frames).read_bytes())
     finally:

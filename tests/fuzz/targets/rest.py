@@ -123,7 +123,7 @@ def request_seeds() -> list[bytes]:
         b"PUT /v1/kv/a\nif-none-match: *\nrocinante-session: 00000000000000ff\nrocinante-seq: 1\nrocinante-ack: 0\n\nv",
         b"GET /v1/kv?prefix=a&limit=2&cursor=YQ&keys_only=true",
         b"POST /v1/flows?origin=dc2" + json_type + b"[" + flow + b"]",
-        b"GET /v1/flows?limit=5&cursor=AQ&address=10.0.0.0/8,::1&port=80&protocol=tcp&state=ESTABLISHED&backend=x&zone=1",
+        b"GET /v1/flows?limit=5&cursor=AQ&address=10.0.0.0/8,::1&port=80&protocol=tcp&state=NONE&backend=x&zone=1",
         b"GET /v1/flows/00000406c0000201c6336407a10801bb?consistency=stale",
         b"DELETE /v1/flows/00000406c0000201c6336407a10801bb",
         b"POST /v1/sessions" + json_type + b"{}",
