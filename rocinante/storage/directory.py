@@ -33,6 +33,8 @@ LOG: Final = "log"
 MARK: Final = "mark"
 SNAPSHOTS: Final = "snapshots"
 _IGNORED: Final = {LOCK, "lost+found"}
+_UNFINISHED: Final = f".{IDENTITY}"
+"""Of a first start that was cut off before it had claimed the directory."""
 _MODE: Final = 0o700
 _IDENTITY_BYTES_MAX: Final = 64 * 1024
 _READ_BYTES: Final = 1024 * 1024
@@ -134,7 +136,7 @@ class DataDirectory:
         """Whose the directory is; a new one is claimed, a half-made one is emptied."""
         found = self._read_identity()
         if found is None:
-            strangers = sorted({entry.name for entry in self.path.iterdir()} - _IGNORED)
+            strangers = sorted({entry.name for entry in self.path.iterdir()} - _IGNORED - {_UNFINISHED})
             if strangers:
                 raise DataDirectoryError(
                     f"{self.path} is not empty and not a data directory of Rocinante (it holds {strangers[0]!r} but no "
@@ -181,7 +183,7 @@ class DataDirectory:
             "datacenter": identity.datacenter,
             "complete": complete,
         }
-        temporary = self.path / f".{IDENTITY}"
+        temporary = self.path / _UNFINISHED
         with temporary.open("w") as file:
             json.dump(content, file, indent=2)
             file.write("\n")

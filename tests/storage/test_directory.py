@@ -206,6 +206,16 @@ def test_a_first_start_that_fails_half_way(
     assert reloaded(path).fresh
 
 
+def test_a_first_start_that_was_cut_off_before_it_claimed_the_directory(tmp_path: Path) -> None:
+    """Found by killing the first start at each of its calls to the disk (tests/faults/test_crash_points.py)."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".identity.json").write_text('{"form')
+    engine, found = opened(tmp_path / "data")
+    engine.close()
+    assert found.fresh
+    assert ".identity.json" not in tree(tmp_path / "data")
+
+
 def test_a_half_made_directory_of_another_node_is_still_the_others(tmp_path: Path) -> None:
     opened(tmp_path)[0].close()
     identity = tmp_path / "identity.json"
