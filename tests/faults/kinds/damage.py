@@ -102,7 +102,7 @@ def _wait_votes(scene: Scene, number: int) -> None:
     scene.cluster.wait_until(caught_up, f"node{number} has caught up and votes", 60.0)
 
 
-@damage_fault("data-damaged", lasts_s=(0.0, 0.5), expects=[Expect("faulted", STARTED)])
+@damage_fault("data-damaged", quick=False, lasts_s=(0.0, 0.5), expects=[Expect("faulted", STARTED)])
 def data_damaged(scene: Scene) -> Iterator[None]:
     "a file of a node that is down is damaged: refused and wiped, or harmless; then it is made the leader"
     number = scene.fault(scene.leader() if scene.random.random() < 0.5 else scene.follower())
@@ -143,6 +143,7 @@ def data_damaged_for_sure(scene: Scene) -> Iterator[None]:
 
 @damage_fault(
     "disk-read-fails",
+    quick=False,
     lasts_s=(0.0, 0.5),
     expects=[Expect("faulted", r"^rocinante: the disk of .* fails: .*Input/output error.*; replace it")],
 )
@@ -175,7 +176,7 @@ def data_gone(scene: Scene) -> Iterator[None]:
     _wait_votes(scene, number)
 
 
-@damage_fault("data-gone-and-leader-killed", lasts_s=(2.0, 4.0), expects=[Expect("faulted", VOTES_AGAIN)])
+@damage_fault("data-gone-and-leader-killed", quick=False, lasts_s=(2.0, 4.0), expects=[Expect("faulted", VOTES_AGAIN)])
 def data_gone_and_leader_killed(scene: Scene) -> Iterator[None]:
     "a wiped node starts, and the leader dies: the one that forgot must not help to elect one that does not know"
     leader = scene.leader()

@@ -148,6 +148,7 @@ def disk_write_fails(scene: Scene) -> Iterator[None]:
 
 @disk_fault(
     "disk-fails-in-a-snapshot",
+    quick=False,
     expects=[Expect("faulted", FATAL + ".*cannot write the snapshot"), Expect("faulted", STARTED)],
     tolerates=[FATAL],
 )
@@ -192,13 +193,13 @@ def disk_slow_leader(scene: Scene) -> Iterator[None]:
     yield from _slow(scene, scene.fault(scene.leader()), scene.random.uniform(*SLOW_S))
 
 
-@disk_fault("disk-slow-follower", lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
+@disk_fault("disk-slow-follower", quick=False, lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
 def disk_slow_follower(scene: Scene) -> Iterator[None]:
     "a follower's disk is slow: writes go on, and there is no election"
     yield from _slow(scene, scene.fault(scene.follower()), scene.random.uniform(*SLOW_S))
 
 
-@disk_fault("disk-hangs", lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
+@disk_fault("disk-hangs", quick=False, lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
 def disk_hangs(scene: Scene) -> Iterator[None]:
     "a disk answers only after seconds: the majority of the others is enough for every write, and there is no election"
     number = _leader_or_follower(scene)

@@ -77,7 +77,11 @@ def replace(scene: Scene, number: int) -> Iterator[None]:
     add(scene, number, left)
 
 
-@member_fault("member-replaced", expects=[Expect("faulted", f"membership|{REMOVED}"), Expect("others", "membership: ")])
+@member_fault(
+    "member-replaced",
+    quick=False,
+    expects=[Expect("faulted", f"membership|{REMOVED}"), Expect("others", "membership: ")],
+)
 def member_replaced(scene: Scene) -> Iterator[None]:
     "a follower is removed, and comes back empty: learner, then voter"
     yield from replace(scene, scene.fault(scene.follower()))
@@ -106,7 +110,7 @@ def grow_and_shrink(scene: Scene) -> Iterator[None]:
         forget(scene, number)
 
 
-@member_fault("shrink-and-grow", sizes=[5], expects=[Expect("others", r"membership: (\w+, ){2}\w+$")])
+@member_fault("shrink-and-grow", quick=False, sizes=[5], expects=[Expect("others", r"membership: (\w+, ){2}\w+$")])
 def shrink_and_grow(scene: Scene) -> Iterator[None]:
     "from five nodes to three and back; the leader may be one of those that go"
     gone = scene.random.sample(scene.numbers, 2)
@@ -119,7 +123,7 @@ def shrink_and_grow(scene: Scene) -> Iterator[None]:
         add(scene, number, [other for other in scene.numbers if scene.cluster.nodes[other].running])
 
 
-@member_fault("member-added-leader-killed", sizes=[3], expects=[Expect("others", r"leader in term \d+")])
+@member_fault("member-added-leader-killed", quick=False, sizes=[3], expects=[Expect("others", r"leader in term \d+")])
 def member_added_leader_killed(scene: Scene) -> Iterator[None]:
     "the leader is killed while a node is being added, promoted and removed: the change happens, once, or not at all"
     added = scene.cluster.add()

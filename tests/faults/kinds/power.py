@@ -16,7 +16,7 @@ power_fault = partial(fault, options=OPTIONS, rig=own_disks, tolerates=[FATAL + 
 KILLED: Final = -9
 
 
-@power_fault("power-cut", expects=[Expect("faulted", STARTED)])
+@power_fault("power-cut", quick=False, expects=[Expect("faulted", STARTED)])
 def power_cut(scene: Scene) -> Iterator[None]:
     "the power of one node goes: what it had not synced is gone from its disk"
     number = scene.fault(scene.leader() if scene.random.random() < 0.5 else scene.follower())
@@ -36,7 +36,7 @@ def power_cut_all(scene: Scene) -> Iterator[None]:
     scene.cluster.start(*scene.numbers, wait=False)
 
 
-@power_fault("power-cut-twice", lasts_s=(0.2, 1.0), expects=[Expect("any", ELECTED)])
+@power_fault("power-cut-twice", quick=False, lasts_s=(0.2, 1.0), expects=[Expect("any", ELECTED)])
 def power_cut_twice(scene: Scene) -> Iterator[None]:
     "the power of all nodes goes, and again while they start: what was found after the first is still there"
     scene.fault(*scene.numbers)
@@ -86,7 +86,12 @@ def death_in_a_write(scene: Scene) -> Iterator[None]:
     scene.cluster.start(number, wait=False)
 
 
-@power_fault("death-of-all-in-writes", lasts_s=(0.0, 1.0), expects=[Expect("faulted", STARTED), Expect("any", ELECTED)])
+@power_fault(
+    "death-of-all-in-writes",
+    quick=False,
+    lasts_s=(0.0, 1.0),
+    expects=[Expect("faulted", STARTED), Expect("any", ELECTED)],
+)
 def death_of_all_in_writes(scene: Scene) -> Iterator[None]:
     "as many nodes as may fail die in writes of their own, then the rest; all of them lose what was not synced"
     scene.fault(*scene.numbers)

@@ -86,7 +86,10 @@ def _wait_received(scene: Scene, follower: int) -> None:
 
 
 @snapshot_fault(
-    "snapshot-after-partition", expects=[Expect("faulted", RECEIVING), Expect("others", SENT)], gap_s_max=5.0
+    "snapshot-after-partition",
+    quick=False,
+    expects=[Expect("faulted", RECEIVING), Expect("others", SENT)],
+    gap_s_max=5.0,
 )
 def snapshot_after_partition(scene: Scene) -> Iterator[None]:
     "a follower is cut off until the log it misses is compacted: a snapshot brings it back"
@@ -100,7 +103,9 @@ def snapshot_after_partition(scene: Scene) -> Iterator[None]:
     _wait_received(scene, follower)
 
 
-@snapshot_fault("snapshot-after-pause", expects=[Expect("faulted", RECEIVING), Expect("others", SENT)], gap_s_max=5.0)
+@snapshot_fault(
+    "snapshot-after-pause", quick=False, expects=[Expect("faulted", RECEIVING), Expect("others", SENT)], gap_s_max=5.0
+)
 def snapshot_after_pause(scene: Scene) -> Iterator[None]:
     "a follower is stopped (SIGSTOP) until the log it misses is compacted: a snapshot brings it back"
     _ballast(scene)
@@ -137,6 +142,7 @@ def snapshot_receiver_dies(scene: Scene) -> Iterator[None]:
 
 @snapshot_fault(
     "snapshot-sender-dies",
+    quick=False,
     expects=[Expect("any", RECEIVING), Expect("any", SENT)],
     tolerates=[FATAL + ".*Input/output error"],
 )
@@ -158,7 +164,7 @@ def snapshot_sender_dies(scene: Scene) -> Iterator[None]:
     _wait_received(scene, follower)
 
 
-@snapshot_fault("snapshot-to-a-slow-disk", expects=[Expect("faulted", RECEIVING)], gap_s_max=5.0)
+@snapshot_fault("snapshot-to-a-slow-disk", quick=False, expects=[Expect("faulted", RECEIVING)], gap_s_max=5.0)
 def snapshot_to_a_slow_disk(scene: Scene) -> Iterator[None]:
     "a snapshot is received by a follower whose disk is so slow that the log is compacted again meanwhile"
     follower = _left_behind(scene)
@@ -178,6 +184,7 @@ def snapshot_to_a_slow_disk(scene: Scene) -> Iterator[None]:
 
 @snapshot_fault(
     "snapshot-cannot-be-stored",
+    quick=False,
     expects=[Expect("faulted", RECEIVING), Expect("faulted", FATAL + "cannot write the snapshot")],
     tolerates=[FATAL],
 )
