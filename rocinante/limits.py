@@ -102,7 +102,10 @@ FLOW_LIST_RECORDS_MAX: Final = 10_000
 FLOW_DELETE_KEYS_MAX: Final = 10_000
 """Keys in one request to delete flows."""
 FLOW_EXPIRE_ROWS_MAX: Final = 65_536
-"""Rows of a table that one command looks through for flows past their deadline (at most about 10 ms)."""
+"""Rows of a table that one command looks through, for flows past their deadline or for what a filter means (at most
+about 10 ms)."""
+FLOW_DELETE_CALL_S: Final = 1.0
+"""What one call of a deletion by filter does in, before it answers with a cursor."""
 
 COMMAND_BYTES_MAX: Final = FLOW_BATCH_BYTES_MAX + 1 * KIB
 """The largest command that any request becomes: a flow batch, with its header and origin."""
@@ -201,6 +204,20 @@ CLIENT_NODE_REST_S_MAX: Final = 5.0
 CLIENT_DISCOVERY_INTERVAL_S: Final = 30.0
 CLIENT_CLOSE_TIMEOUT_S: Final = 0.5
 """What closing a client may wait to end its session on the cluster (it ends by itself when idle)."""
+WRITER_BATCH_RECORDS: Final = 4096
+"""A flow writer's batch is full with so many records …"""
+WRITER_BATCH_BYTES: Final = 2 * MIB
+"""… or bytes."""
+WRITER_LINGER_S: Final = 0.005
+"""How long the first record of a batch waits for more, while another batch is on its way."""
+WRITER_IN_FLIGHT: Final = 8
+"""Batches of a writer on their way at a time."""
+WRITER_IN_FLIGHT_MAX: Final = 256
+WRITER_RECORDS_MAX: Final = 131_072
+"""Records that a writer holds, waiting and on their way (about 350 bytes of memory each)."""
+WRITER_BYTES_MAX: Final = 64 * MIB
+WRITER_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long closing a writer waits for its thread."""
 CLIENT_RANGE_PAGE_KEYS: Final = 500
 CLIENT_LIST_PAGE_RECORDS: Final = 1000
 CLIENT_SAVE_TIMEOUT_S: Final = 600.0

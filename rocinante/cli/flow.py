@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -33,7 +34,7 @@ from rocinante.errors import NotFound
 from rocinante.limits import CLI_FLOW_PUT_RECORDS
 
 if TYPE_CHECKING:
-    from rocinante.client import FlowEntry
+    from rocinante.client import DeleteProgress, FlowEntry
     from rocinante.flows import FlowRecord
 
 __all__ = ["app"]
@@ -227,11 +228,14 @@ def watch(
 
 
 @app.command(
-    "delete",
+    "del",
     cls=ClusterCommand,
     epilog=examples(
-        "rocinante flow delete --protocol tcp --source 192.0.2.1:41234 --destination 198.51.100.7:443",
-        "rocinante flow delete 00000406c0000201c6336407a11201bb",
+        "rocinante flow del --protocol tcp --source 192.0.2.1:41234 --destination 198.51.100.7:443",
+        "rocinante flow del 00000406c0000201c6336407a11201bb",
+        "rocinante flow del --address 192.0.2.0/24 --state TIME_WAIT",
+        "rocinante flow del --backend 10.0.0.5 --origin '*'",
+        "rocinante flow del --all",
     ),
 )
 def delete(
@@ -241,15 +245,48 @@ def delete(
     source: SourceOption = None,
     destination: DestinationOption = None,
     zone: ZoneOption = None,
-    origin: OriginOption = "",
+    address: AddressOption = None,
+    port: PortOption = None,
+    state: StatesOption = None,
+    backend: BackendOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="All flows of the origin.")] = False,
+    origin: Annotated[
+        str,
+        typer.Option("--origin", metavar="DC", help="The datacenter that owns them (default: the cluster's; *: all)."),
+    ] = "",
 ) -> None:
-    """Delete flows, named by id or by tuple. One that is not there is no error: the answer says how many."""
+    """Delete flows: those named by id or by tuple, or all that meet the conditions (--address, --port, --protocol,
+    --state, --backend, --zone, --origin, --all). One that is not there is no error: the answer says how many.
+
+    With conditions it goes through the table in steps; what is written meanwhile may or may not be deleted.
+    """
+    named = bool(ids) or source is not None or destination is not None
+    conditions = {"address": address, "port": port, "tcp_state": state, "backend": backend}
+    if named and (everything or any(conditions.values())):
+        raise typer.BadParameter("name flows (ID, or --source and --destination), or give conditions, not both")
+    if not named and not (everything or any(conditions.values()) or protocol or zone is not None or origin):
+        raise typer.BadParameter("name flows, give a condition, or --all")
     with settings(ctx).client() as client:
-        done = client.flows.delete(named_flows(ids, protocol, source, destination, zone), origin=origin)
+        if named:
+            done = client.flows.delete(named_flows(ids, protocol, source, destination, zone), origin=origin)
+        else:
+            protocols = [protocol] if protocol else None
+            wanted = selection(**conditions, protocol=protocols, zone=zone)
+            show = None if settings(ctx).json else _progress
+            done = client.flows.delete_where(wanted, origin=origin, everything=everything, on_progress=show)
     if settings(ctx).json:
         say_json({"deleted": done.deleted, "index": done.index})
     else:
         say(f"deleted {done.deleted}")
+
+
+app.command("delete", cls=ClusterCommand, hidden=True, help="Delete flows (as `rocinante flow del`).")(delete)
+
+
+def _progress(done: DeleteProgress) -> None:
+    """On a terminal only, and only where it takes more than one step."""
+    if sys.stderr.isatty() and done.looked_at < done.places:
+        print(f"deleted {done.deleted}, {done.looked_at * 100 // done.places} % of the table", file=sys.stderr)
 
 
 def _show(ctx: typer.Context, flows: Iterator[FlowEntry], *, ids: bool = False, lines: bool = False) -> None:

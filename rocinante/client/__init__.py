@@ -6,13 +6,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rocinante.client.client import Client
+from rocinante.client.flow_lookup import FlowsFound
 from rocinante.client.flow_messages import FlowSelection
+from rocinante.client.flow_reports import BatchReport, WriterCounters
 from rocinante.client.flow_watch import FlowWatch
+from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.kv import SortTarget
 from rocinante.client.kv_watch import KvWatch
 from rocinante.client.txn import Txn
 from rocinante.client.types import (
     DeleteFlowsResult,
+    DeleteProgress,
     DeleteResult,
     EventKind,
     FlowChange,
@@ -37,8 +41,10 @@ if TYPE_CHECKING:
     from rocinante.client.rest import RestClient
 
 __all__ = [
+    "BatchReport",
     "Client",
     "DeleteFlowsResult",
+    "DeleteProgress",
     "DeleteResult",
     "EventKind",
     "FlowChange",
@@ -46,6 +52,8 @@ __all__ = [
     "FlowPage",
     "FlowSelection",
     "FlowWatch",
+    "FlowWriter",
+    "FlowsFound",
     "KeyValue",
     "KvEvent",
     "KvWatch",
@@ -63,6 +71,7 @@ __all__ = [
     "Status",
     "Txn",
     "TxnResult",
+    "WriterCounters",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from rocinante.client.connection import Connection
 from rocinante.client.flow_lookup import FlowsFound, pack_keys
 from rocinante.client.flow_messages import FlowSelection, entry_from_pb, key_of, selection_to_pb
+from rocinante.client.flow_reports import BatchReport
 from rocinante.client.flow_watch import FlowWatch
+from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.stubs import flow
-from rocinante.client.types import DeleteFlowsResult, FlowEntry, FlowPage, PutFlowsResult
+from rocinante.client.types import DeleteFlowsResult, DeleteProgress, FlowEntry, FlowPage, PutFlowsResult
 from rocinante.errors import InvalidArgument
 from rocinante.flows import FlowColumns, FlowError, FlowRecord, FlowTuple, encode_batch, validate_batch
 from rocinante.limits import (
@@ -21,6 +23,12 @@ from rocinante.limits import (
     FLOW_BATCH_RECORDS_MAX,
     FLOW_DELETE_KEYS_MAX,
     FLOW_LIST_RECORDS_MAX,
+    WRITER_BATCH_BYTES,
+    WRITER_BATCH_RECORDS,
+    WRITER_BYTES_MAX,
+    WRITER_IN_FLIGHT,
+    WRITER_LINGER_S,
+    WRITER_RECORDS_MAX,
 )
 from rocinante.pb.v1 import flow_pb2
 
@@ -148,6 +156,42 @@ class Flows:
             if not cursor:
                 return
 
+    def writer(
+        self,
+        *,
+        origin: str = "",
+        batch_records: int = WRITER_BATCH_RECORDS,
+        batch_bytes: int = WRITER_BATCH_BYTES,
+        linger_s: float = WRITER_LINGER_S,
+        in_flight: int = WRITER_IN_FLIGHT,
+        records_max: int = WRITER_RECORDS_MAX,
+        bytes_max: int = WRITER_BYTES_MAX,
+        when_full: str = "block",
+        timeout_s: float | None = None,
+        on_batch: Callable[[BatchReport], None] | None = None,
+    ) -> FlowWriter:
+        """A writer for a stream of updates: collects, batches, keeps several batches on their way (see
+        client/flow_writer.py). Close it before the client.
+
+        `batch_records`, `batch_bytes`: when a batch is full. `linger_s`: how long it waits to become so while another
+        one is on its way. `in_flight`: batches on their way at a time. `records_max`, `bytes_max`: what it holds at
+        most; `when_full`: "block" or "raise". `timeout_s`: a batch with all its tries. `on_batch` is told of each
+        batch, in the writer's thread: it must be short and not raise.
+        """
+        return FlowWriter(
+            self._connection,
+            origin=origin,
+            batch_records=batch_records,
+            batch_bytes=batch_bytes,
+            linger_s=linger_s,
+            in_flight=in_flight,
+            records_max=records_max,
+            bytes_max=bytes_max,
+            when_full=when_full,
+            timeout_s=timeout_s,
+            on_batch=on_batch,
+        )
+
     def delete(self, flows: Iterable[Flow], *, origin: str = "", timeout_s: float | None = None) -> DeleteFlowsResult:
         """Delete flows of an origin; those that are not there are not counted."""
         keys = [key_of(one, f"flows[{number}]") for number, one in enumerate(flows)]
@@ -158,6 +202,36 @@ class Flows:
             answer = self._connection.write(flow.DELETE, request, max(0.001, deadline.remaining_s()))
             deleted, index = deleted + answer.deleted, answer.index
         return DeleteFlowsResult(deleted, index)
+
+    def delete_where(
+        self,
+        selection: FlowSelection | None = None,
+        *,
+        origin: str = "",
+        everything: bool = False,
+        on_progress: Callable[[DeleteProgress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> DeleteFlowsResult:
+        """Delete all flows of an origin ("": the cluster's own datacenter, "*": every one) that are meant.
+
+        It is done in several calls, each bounded by `timeout_s`; `on_progress` is told after each. What is written
+        meanwhile may or may not be deleted. Where a call has to be made again, what it deleted before is not counted
+        again. Without any condition (and origin) it needs `everything`. Raises InvalidArgument, Unavailable.
+        """
+        if selection is not None and selection.origin:
+            raise InvalidArgument("selection.origin", "is given by `origin`")
+        asked = selection_to_pb(selection) or flow_pb2.FlowFilter()
+        request = flow_pb2.DeleteFlowsRequest(filter=asked, origin=origin, all=everything)
+        deleted = index = looked_at = 0
+        while True:
+            answer = self._connection.read(flow.DELETE, request, timeout_s)
+            deleted, index = deleted + answer.deleted, max(index, answer.index)
+            looked_at += answer.looked_at
+            if on_progress is not None:
+                on_progress(DeleteProgress(deleted, looked_at, answer.places))
+            if not answer.cursor:
+                return DeleteFlowsResult(deleted, index)
+            request.cursor = answer.cursor
 
     def watch(
         self,

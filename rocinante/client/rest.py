@@ -281,6 +281,26 @@ class RestFlows:
             deleted, index = deleted + int(answer["deleted"]), int(answer["index"])
         return DeleteFlowsResult(deleted, index)
 
+    def delete_where(
+        self,
+        selection: FlowSelection | None = None,
+        *,
+        origin: str = "",
+        everything: bool = False,
+        timeout_s: float | None = None,
+    ) -> DeleteFlowsResult:
+        """Delete all flows of an origin that are meant, as `Client.flows.delete_where`."""
+        conditions = {**_conditions(selection), "origin": origin, "all": everything}
+        deleted = index = 0
+        cursor = ""
+        while True:
+            ask = Ask("DELETE", "/v1/flows", _query(cursor=cursor, **conditions))
+            answer = self._connection.read(ask, timeout_s)
+            deleted, index = deleted + int(answer["deleted"]), max(index, int(answer["index"]))
+            cursor = str(answer["cursor"])
+            if not cursor:
+                return DeleteFlowsResult(deleted, index)
+
 
 class RestClient:
     """A connection to a cluster by REST.

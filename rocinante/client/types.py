@@ -176,6 +176,15 @@ class DeleteFlowsResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteProgress:
+    """How far a deletion by filter is: places of the table that were gone through, of so many there are now."""
+
+    deleted: int
+    looked_at: int
+    places: int
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     id: int
     name: str

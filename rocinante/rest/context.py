@@ -100,6 +100,12 @@ class RestContext:
         with self.consensus_slot():
             return wait(self.node.propose(kind, body, session=session, timeout_s=timeout_s), timeout_s)
 
+    def propose_again(self, request: Request, kind: Kind, body: bytes) -> Outcome:
+        """The same for what does no harm when it is carried out twice: not under the client's session, which may name
+        one command only. The caller holds a slot."""
+        timeout_s = request.timeout_s()
+        return wait(self.node.propose(kind, body, timeout_s=timeout_s), timeout_s)
+
     def read(self, request: Request, *, linearizable: bool) -> ReadPoint:
         """When the state may be read. A stale read waits for nothing."""
         timeout_s = request.timeout_s()

@@ -1,8 +1,9 @@
-"""Flows: written as a list (or as an encoded batch), read as pages or one by one, deleted one by one."""
+"""Flows: written as a list (or as an encoded batch), read as pages or one by one, deleted one by one or by filter."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 from rocinante import limits
@@ -14,8 +15,10 @@ from rocinante.flows.key import check_key
 from rocinante.flows.value import pack_value, unpack_record
 from rocinante.ports import ReadPoint
 from rocinante.rest.context import RestContext
+from rocinante.rest.flow_filter import parse_filter
 from rocinante.rest.http import BYTES_TYPE, Reply, Request, decode_cursor, encode_cursor, json_reply
 from rocinante.state.command import Kind
+from rocinante.state.deletion import EVERY_ORIGIN, Deletion
 from rocinante.state.machine import FlowEntry
 
 CONSISTENCY: Final = ("linearizable", "stale")
@@ -31,18 +34,7 @@ def list_flows(context: RestContext, request: Request) -> Reply:
     query = request.query
     limit = query.integer("limit", limits.REST_FLOWS_PAGE_DEFAULT, least=1, most=limits.FLOW_LIST_RECORDS_MAX)
     cursor = decode_cursor(query.text("cursor"))
-    try:
-        flow_filter = FlowFilter.parse(
-            address=query.many("address"),
-            port=query.many("port"),
-            protocol=query.many("protocol"),
-            tcp_state=query.many("state"),
-            backend=query.text("backend"),
-            zone=query.optional("zone"),
-            origin=query.text("origin"),
-        )
-    except FlowError as error:
-        raise InvalidArgument(error.field.replace("tcp_state", "state"), error.problem) from None
+    flow_filter = parse_filter(query)
     is_linearizable = query.choice("consistency", CONSISTENCY, "linearizable") == "linearizable"
     query.finish()
     point = context.read(request, linearizable=is_linearizable)
@@ -101,6 +93,38 @@ def _records(value: Any, now_ms: int) -> list[FlowRecord]:
     if len(value) > limits.FLOW_BATCH_RECORDS_MAX:
         raise InvalidArgument("body", f"has {len(value)} flows; at most {limits.FLOW_BATCH_RECORDS_MAX}")
     return [record_from_json(item, f"flows[{number}]", now_ms) for number, item in enumerate(value)]
+
+
+def delete_flows(context: RestContext, request: Request) -> Reply:
+    """Delete what the filters mean, in several commands; what does not fit the time is left to the next request, with
+    the cursor of this one's answer."""
+    query = request.query
+    asked = parse_filter(query, with_origin=False)
+    name, everything, cursor = query.text("origin"), query.flag("all"), decode_cursor(query.text("cursor"))
+    query.finish()
+    if asked.is_empty and not (everything or name):
+        raise InvalidArgument("all", "without any filter this would delete all flows: say so with all=true")
+    origin = "" if name == EVERY_ORIGIN else (name or context.node.status().datacenter)
+    _origin(context, origin)
+    context.read(request, linearizable=True)
+    deletion = Deletion(context.node.state, replace(asked, origin=origin), cursor)
+    until_s = time.monotonic() + min(limits.FLOW_DELETE_CALL_S, request.timeout_s() / 2)
+    with context.consensus_slot():
+        while not deletion.complete:
+            body = deletion.step()
+            if body is not None:
+                outcome = context.propose_again(request, Kind.FLOW_DELETE_WHERE, body)
+                deletion.took(outcome.index, outcome.result)
+            if time.monotonic() > until_s:
+                break
+    answer = {
+        "deleted": deletion.deleted,
+        "index": deletion.index,
+        "cursor": encode_cursor(deletion.cursor),
+        "looked_at": deletion.looked_at,
+        "places": context.node.state.flows_rows(origin),
+    }
+    return json_reply(answer, index=deletion.index)
 
 
 def delete_flow(context: RestContext, request: Request) -> Reply:

@@ -47,6 +47,7 @@ ROUTES: Final = (
     Route("DELETE", "/v1/kv/{key}", kv.delete_key, KEY_PATTERN),
     Route("GET", "/v1/flows", flows.list_flows),
     Route("POST", "/v1/flows", flows.put_flows),
+    Route("DELETE", "/v1/flows", flows.delete_flows),
     Route("GET", "/v1/flows/{id}", flows.get_flow, "/v1/flows/<id>"),
     Route("DELETE", "/v1/flows/{id}", flows.delete_flow, "/v1/flows/<id>"),
     Route("GET", "/v1/events", events.get_events),

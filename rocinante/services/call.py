@@ -71,6 +71,13 @@ class Call:
         timeout_s = self.timeout_s()
         return await calls.gatherer.ask(lambda: calls.node.propose(kind, body, session=session, timeout_s=timeout_s))
 
+    async def propose_again(self, kind: Kind, body: bytes) -> Outcome:
+        """Have a command carried out that does no harm when it is carried out twice: not under the client's session,
+        which may name one command only."""
+        calls = self._calls
+        timeout_s = self.timeout_s()
+        return await calls.gatherer.ask(lambda: calls.node.propose(kind, body, timeout_s=timeout_s))
+
     async def read(self, *, linearizable: bool) -> ReadPoint:
         """Wait until the state may be read."""
         calls = self._calls

@@ -8,6 +8,8 @@ was there before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from time import monotonic
 
 from rocinante import convert, limits
 from rocinante.errors import InvalidArgument
@@ -17,6 +19,7 @@ from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import ReadPoint
 from rocinante.services.call import Call, Calls, Handlers
 from rocinante.state.command import Kind
+from rocinante.state.deletion import EVERY_ORIGIN, Deletion
 from rocinante.state.machine import FlowEntry
 
 SERVICE = "rocinante.v1.Flow"
@@ -105,13 +108,46 @@ class FlowService:
         return await self._calls.offload(page)
 
     async def delete_flows(self, call: Call, request: pb.DeleteFlowsRequest) -> pb.DeleteFlowsResponse:
+        origin = request.origin or self._calls.leader.status().datacenter
+        if origin == EVERY_ORIGIN:
+            origin = ""
+        if request.HasField("filter") or request.all or request.cursor:
+            return await self._delete_where(call, request, origin)
         keys = [*_keys_of(request.tuples), *_checked_keys(request.keys)]
         _check_count(len(keys))
-        origin = request.origin or self._calls.leader.status().datacenter
         parts = [origin_field(origin), len(keys).to_bytes(4)]
         parts.extend(bytes((len(key),)) + key for key in keys)
         outcome = await call.propose(Kind.FLOW_DELETE, b"".join(parts))
         return pb.DeleteFlowsResponse(index=outcome.index, deleted=_count(outcome.result), leader=self._leader())
+
+    async def _delete_where(self, call: Call, request: pb.DeleteFlowsRequest, origin: str) -> pb.DeleteFlowsResponse:
+        """As many steps as fit the time, one command after the other, each applied before the next."""
+        if request.tuples or request.keys:
+            raise InvalidArgument("filter", "give either a filter or tuples and keys, not both")
+        if request.filter.origin:
+            raise InvalidArgument("filter.origin", "name it in the request's own field origin")
+        asked = replace(convert.filter_from_message(request.filter), origin=origin)
+        if replace(asked, origin="").is_empty and not (request.all or request.origin):
+            raise InvalidArgument("filter", "has no condition: that would be all flows; say so with `all`")
+        origin_field(origin)
+        point = await call.read(linearizable=True)
+        deletion = Deletion(self._state, asked, request.cursor)
+        until_s = monotonic() + min(limits.FLOW_DELETE_CALL_S, call.timeout_s() / 2)
+        while not deletion.complete:
+            body = await self._calls.offload(deletion.step)
+            if body is not None:
+                outcome = await call.propose_again(Kind.FLOW_DELETE_WHERE, body)
+                deletion.took(outcome.index, outcome.result)
+            if monotonic() > until_s:
+                break
+        return pb.DeleteFlowsResponse(
+            index=max(point.index, deletion.index),
+            deleted=deletion.deleted,
+            leader=self._leader(),
+            cursor=deletion.cursor,
+            looked_at=deletion.looked_at,
+            places=self._state.flows_rows(origin),
+        )
 
     def _batch(self, request: pb.PutFlowsRequest) -> bytes:
         if request.batch and request.flows:

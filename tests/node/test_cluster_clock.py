@@ -136,8 +136,8 @@ def test_an_operator_is_told(caplog: pytest.LogCaptureFixture) -> None:
     host.jumped_ms -= 288_000
     host.passes(10_000)
     assert host.clock.alarm == (
-        "the clock of this host is 4.8 min behind the cluster's time: flows end by the cluster's time; a leader's clock "
-        "that stays so is followed in 4.85 min; check its NTP"
+        "the clock of this host is 4.8 min behind the cluster's time: flows end by the cluster's time; a leader's "
+        "clock that stays so is followed in 4.85 min; check its NTP"
     )
     assert (host.clock.jumps, host.clock.offset_ms) == (1, -288_000)
     host.passes(HOLD_MS)

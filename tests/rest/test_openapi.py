@@ -101,6 +101,8 @@ SCRIPT = [
     ("GET", "/v1/flows/{id}", "/v1/flows/{flow}", {}, 200),
     ("GET", "/v1/flows/{id}", "/v1/flows/{flow}?origin=dc9", {}, 404),
     ("DELETE", "/v1/flows/{id}", "/v1/flows/{flow}", {}, 200),
+    ("DELETE", "/v1/flows", "/v1/flows?port=443", {}, 200),
+    ("DELETE", "/v1/flows", "/v1/flows", {}, 400),
     ("POST", "/v1/sessions", "/v1/sessions", {"json": {}}, 201),
     ("DELETE", "/v1/sessions/{session}", "/v1/sessions/00ff", {}, 200),
     ("GET", "/v1/events", "/v1/events?types=none", {}, 400),

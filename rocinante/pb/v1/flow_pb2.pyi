@@ -194,24 +194,36 @@ class ListFlowsResponse(_message.Message):
     def __init__(self, flows: _Optional[_Iterable[_Union[FlowRecord, _Mapping]]] = ..., cursor: _Optional[bytes] = ..., index: _Optional[int] = ..., age_ms: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
 
 class DeleteFlowsRequest(_message.Message):
-    __slots__ = ("tuples", "keys", "origin")
+    __slots__ = ("tuples", "keys", "origin", "filter", "all", "cursor")
     TUPLES_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     tuples: _containers.RepeatedCompositeFieldContainer[Tuple]
     keys: _containers.RepeatedScalarFieldContainer[bytes]
     origin: str
-    def __init__(self, tuples: _Optional[_Iterable[_Union[Tuple, _Mapping]]] = ..., keys: _Optional[_Iterable[bytes]] = ..., origin: _Optional[str] = ...) -> None: ...
+    filter: FlowFilter
+    all: bool
+    cursor: bytes
+    def __init__(self, tuples: _Optional[_Iterable[_Union[Tuple, _Mapping]]] = ..., keys: _Optional[_Iterable[bytes]] = ..., origin: _Optional[str] = ..., filter: _Optional[_Union[FlowFilter, _Mapping]] = ..., all: _Optional[bool] = ..., cursor: _Optional[bytes] = ...) -> None: ...
 
 class DeleteFlowsResponse(_message.Message):
-    __slots__ = ("index", "deleted", "leader")
+    __slots__ = ("index", "deleted", "leader", "cursor", "looked_at", "places")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LOOKED_AT_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
     index: int
     deleted: int
     leader: int
-    def __init__(self, index: _Optional[int] = ..., deleted: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
+    cursor: bytes
+    looked_at: int
+    places: int
+    def __init__(self, index: _Optional[int] = ..., deleted: _Optional[int] = ..., leader: _Optional[int] = ..., cursor: _Optional[bytes] = ..., looked_at: _Optional[int] = ..., places: _Optional[int] = ...) -> None: ...
 
 class WatchFlowsRequest(_message.Message):
     __slots__ = ("from_index", "filter", "snapshot", "batches")

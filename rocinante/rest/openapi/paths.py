@@ -308,6 +308,20 @@ PATHS: Final[Spec] = {
             parameters=[ORIGIN, *SESSION],
             requestBody=FLOWS_BODY,
         ),
+        "delete": _operation(
+            "flows",
+            "deleteFlows",
+            "Delete all flows that match all filters; call again with the cursor until it is empty",
+            {200: _answer("How many were deleted, and how far it is", "FlowsDeleted")},
+            CONSENSUS,
+            parameters=[
+                *FILTERS[:-1],
+                _query("origin", STRING, "Datacenter; default: the node's own; `*`: every one"),
+                _query("all", FLAG, "Needed where there is neither a filter nor an origin"),
+                CURSOR,
+                TIMEOUT,
+            ],
+        ),
     },
     "/v1/flows/{id}": {
         "get": _operation(

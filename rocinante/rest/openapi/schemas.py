@@ -229,6 +229,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "FlowsWritten": record({"records": NUMBER, "index": NUMBER}),
+    "FlowsDeleted": record(
+        {
+            "deleted": described(NUMBER, "By this request"),
+            "index": described(NUMBER, "0 where nothing was deleted"),
+            "cursor": described(TEXT, "For the next request; empty: that was all"),
+            "looked_at": described(NUMBER, "Places of the table that this request went through …"),
+            "places": described(NUMBER, "… of so many there are"),
+        }
+    ),
     "FlowDeleted": record({"deleted": NUMBER, "index": NUMBER}),
     "Session": record({"session": ID, "idle_ms_max": described(NUMBER, "It ends when unused for so long")}),
     "SessionClosed": record({"session": ID}),
