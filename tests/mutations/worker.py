@@ -8,14 +8,11 @@ that saw it, and for the end: {"end": true}, or {"error": "..."} where the bug c
 from __future__ import annotations
 
 import json
-import os
 import sys
-from typing import Any, Final
+from typing import Any
 
 from tests.mutations.bugs import BUGS
 from tests.mutations.patching import DoesNotApply, install
-
-NICE: Final = 10
 
 
 def _say(**values: Any) -> None:
@@ -46,7 +43,6 @@ def _run(job: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    os.nice(NICE)
     try:
         _run(json.load(sys.stdin))
     except DoesNotApply as error:
