@@ -68,13 +68,26 @@ SNAPSHOT_CHUNK_BYTES: Final = 1 * MIB
 SNAPSHOT_TRANSFER_TIMEOUT_S: Final = 600.0
 
 # --- node: log and snapshots
+HEAP_BUFFER_BYTES: Final = 32 * MIB
+"""Buffers up to this size come from the heap (glibc's largest M_MMAP_THRESHOLD) …"""
+HEAP_KEPT_BYTES: Final = 128 * MIB
+"""… which keeps so much free memory at its end."""
 DISK_QUEUE_READYS_MAX: Final = 1024
 COMPACT_ENTRIES: Final = 20_000
 """A snapshot is taken when this many entries were applied since the last one …"""
 COMPACT_BYTES: Final = 256 * MIB
 """… or this many bytes of them."""
 COMPACT_KEEP_ENTRIES: Final = 5_000
-"""Entries kept behind a snapshot so that a slow follower need not get all of it."""
+"""Entries kept behind a snapshot so that a slow follower need not get all of it …"""
+COMPACT_KEEP_BYTES: Final = 64 * MIB
+"""… but no more than this of them: the log is in memory too."""
+COMPACT_CHEAP_BYTES: Final = 64 * MIB
+"""A snapshot up to this size is taken whenever `compactEntries` or `compactBytes` say so (it costs about 0.1 s) …"""
+COMPACT_SHARE: Final = 0.5
+"""… a larger one only when the log since the last one is this share of it: snapshots of a large state for every little
+growth of the log would cost more than the log itself …"""
+COMPACT_ENTRY_BYTES: Final = 8 * KIB
+"""… where an entry counts this much beside its bytes, for what it takes to apply it again at a start."""
 SNAPSHOTS_KEPT: Final = 2
 
 # --- client sessions (dissertation, section 6.3)

@@ -31,6 +31,7 @@ from rocinante.errors import (
     StorageError,
 )
 from rocinante.identity import format_id
+from rocinante.node.heap import keep_large_buffers
 from rocinante.node.node import Node
 from rocinante.node.notify import Notifier
 from rocinante.node.opening import Opened, open_node
@@ -89,6 +90,7 @@ class Daemon:
         self._extended_at = 0.0
 
     def run(self) -> int:
+        keep_large_buffers()
         for end in (self._woken, self._wake):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)

@@ -286,14 +286,16 @@ class Node:
 
     def _on_snapshot(self, meta: SnapshotMeta) -> None:
         """(On the snapshot thread.) The file is durable: drop the log behind it."""
-        keep_from = max(1, meta.index + 1 - self.keep_entries)
 
         def compact() -> None:
             core = self.driver.core
+            keep_from = max(1, meta.index + 1 - self.keep_entries)
+            if meta.index <= core.log.last_index:
+                keep_from = max(keep_from, core.log.first_within(meta.index, limits.COMPACT_KEEP_BYTES))
             core.compact(min(keep_from - 1, meta.index), meta)
+            self.disk.compact(meta, keep_from)
 
         self.ingress.put_act(compact)
-        self.disk.compact(meta, keep_from)
 
     def _tell_peers(self) -> None:
         self.receiver.tell(self.driver.core, recovering=self.recovery.active)

@@ -1,8 +1,8 @@
 """Snapshots and log compaction: when, and without stopping the node.
 
-When enough entries (or bytes) were applied since the last one, the apply thread freezes the state (which is instant),
-the thread `snapshot` writes it. Once the file is durable, the disk thread and the core drop the log behind it, but
-for the last entries that a slow follower may want.
+When enough entries (or bytes) were applied since the last one, and they are not few beside it where it is large, the
+apply thread freezes the state (which is instant), the thread `snapshot` writes it. Once the file is durable, the disk
+thread and the core drop the log behind it, but for the last entries that a slow follower may want.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Snapshotter:
         self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
         self._entries = 0
         self._bytes = 0
+        self._last_bytes = max((file.size_bytes for file in store.list()[-1:]), default=0)
+        """Of the last snapshot, this node's own or the leader's."""
         self.taken = 0
         self.last_seconds = 0.0
         apply.on_entries = self._count
@@ -100,13 +102,19 @@ class Snapshotter:
         """On the apply thread, after each batch of entries."""
         self._entries += entries
         self._bytes += size_bytes
-        if self._entries < self._compact_entries and self._bytes < self._compact_bytes:
+        if not self._is_due():
             return
         with self._lock:
             if self._under_way is not None or self._stopping:
                 return
             self._under_way = Future()
         self._freeze()
+
+    def _is_due(self) -> bool:
+        if self._entries < self._compact_entries and self._bytes < self._compact_bytes:
+            return False
+        grown = self._bytes + self._entries * limits.COMPACT_ENTRY_BYTES
+        return self._last_bytes <= limits.COMPACT_CHEAP_BYTES or grown >= limits.COMPACT_SHARE * self._last_bytes
 
     def _freeze(self) -> None:
         """On the apply thread, between two entries."""
@@ -142,6 +150,7 @@ class Snapshotter:
             for chunk in frozen.chunks(limits.SNAPSHOT_CHUNK_BYTES):
                 sink.write(chunk)
             file = sink.finish()
+        self._last_bytes = file.size_bytes
         self._store.prune(limits.SNAPSHOTS_KEPT)
         self.taken += 1
         self.last_seconds = time.monotonic() - began

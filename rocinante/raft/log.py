@@ -17,7 +17,7 @@ same index as persisted, even if that entry has the old one's term again (the AB
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
@@ -326,6 +326,13 @@ class RaftLog:
         self._offset = self.low = self.last_index = self.commit = self._handed = snapshot.index
         self._offset_term = self.last_term = snapshot.term
         self._pending_snapshot = self._snapshot_unhanded = snapshot.index
+
+    def first_within(self, index: int, size_bytes: int) -> int:
+        """The lowest index from which the entries up to `index` are of at most `size_bytes`."""
+        floor = self._total(index) - size_bytes
+        if self._size_base >= floor:
+            return self._offset + 1
+        return self._offset + 2 + bisect_left(self._sizes, floor)
 
     def compact(self, index: int, snapshot: SnapshotMeta) -> bool:
         """Drops the entries up to `index`; `snapshot` (at or after it) is what peers behind that get from now on.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rocinante import limits
 from rocinante.client import Client
 from rocinante.errors import OutOfRange
 from tests.node.tools import (
@@ -173,3 +174,22 @@ def test_deleted_keys_leave_the_disk(tmp_path: Path) -> None:
         cluster.wait_leader()
         assert len(held(cluster, 1, "small2")) >= 3 * ENTRIES
         assert digest
+
+
+def test_a_large_state_is_not_written_for_every_little_and_large_entries_are_not_kept_by_number(tmp_path: Path) -> None:
+    storage = {"compactEntries": 1000, "compactBytes": limits.MIB, "keepEntries": 10_000}
+    value = b"x" * 400 * limits.KIB
+    with Cluster(tmp_path, nodes=1, timers=FAST, storage=storage) as cluster:
+        cluster.start()
+        cluster.wait_leader()
+        put_many(cluster, 200, prefix="state", value=value)
+        cluster.wait_until(
+            lambda: metrics(cluster, 1)["storage_snapshot_bytes"] > limits.COMPACT_CHEAP_BYTES, "a large snapshot"
+        )
+        kept = number(cluster, 1, "last_index") - number(cluster, 1, "first_index")
+        assert kept * len(value) <= limits.COMPACT_KEEP_BYTES + 2 * limits.MIB
+        before = number(cluster, 1, "snapshot_index")
+        put_many(cluster, 10, prefix="little", value=value)
+        assert number(cluster, 1, "snapshot_index") == before, "4 MB of log, 80 of state"
+        put_many(cluster, 200, prefix="state", value=value)
+        cluster.wait_until(lambda: number(cluster, 1, "snapshot_index") > before, "a snapshot, for as much again")

@@ -274,3 +274,24 @@ def test_a_random_log_agrees_with_a_plain_list() -> None:
             low = random.randint(dropped, len(model))
             expected = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in model[low:])
             assert it.size(low, len(model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("index", "size_bytes", "first"),
+    [
+        (5, EVERYTHING, 1),
+        (5, 0, 6),
+        (5, 5 + ENTRY_OVERHEAD_BYTES, 5),
+        (5, 8 + 2 * ENTRY_OVERHEAD_BYTES, 5),
+        (5, 9 + 2 * ENTRY_OVERHEAD_BYTES, 4),
+        (3, 3 + ENTRY_OVERHEAD_BYTES, 3),
+        (5, 15 + 5 * ENTRY_OVERHEAD_BYTES, 1),
+    ],
+)
+def test_first_within(index: int, size_bytes: int, first: int) -> None:
+    """Entry n has n bytes of data here."""
+    it = log([1, 1, 1, 2, 2], commit=5)
+    assert it.first_within(index, size_bytes) == first
+    it.applying = it.applied = 5
+    it.compact(2, SnapshotMeta(2, 1, Config(frozenset({1}))))
+    assert it.first_within(index, size_bytes) == max(first, 3)
