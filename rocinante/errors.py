@@ -106,6 +106,18 @@ class OutcomeUnknown(RocinanteError):
     code = Code.DEADLINE_EXCEEDED
 
 
+class NotApplied(RocinanteError):
+    """A write is committed, at `index`, but the members in `missing` (name → why) did not apply it in time."""
+
+    code = Code.UNAVAILABLE
+
+    def __init__(self, index: int, missing: dict[str, str]) -> None:
+        who = ", ".join(f"{name} ({why})" for name, why in missing.items())
+        super().__init__(f"committed at log index {index}, but not in time applied by {who}")
+        self.index = index
+        self.missing = missing
+
+
 class SessionExpired(RocinanteError):
     """The client session is not known (any more), so that a retry cannot be told from a new request."""
 

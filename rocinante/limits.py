@@ -231,6 +231,20 @@ WRITER_RECORDS_MAX: Final = 131_072
 WRITER_BYTES_MAX: Final = 64 * MIB
 WRITER_CLOSE_TIMEOUT_S: Final = 5.0
 """How long closing a writer waits for its thread."""
+WRITER_BATCH_RECORDS: Final = 4096
+"""A flow writer's batch is full with so many records …"""
+WRITER_BATCH_BYTES: Final = 2 * MIB
+"""… or bytes."""
+WRITER_LINGER_S: Final = 0.005
+"""How long the first record of a batch waits for more, while another batch is on its way."""
+WRITER_IN_FLIGHT: Final = 8
+"""Batches of a writer on their way at a time."""
+WRITER_IN_FLIGHT_MAX: Final = 256
+WRITER_RECORDS_MAX: Final = 131_072
+"""Records that a writer holds, waiting and on their way (about 350 bytes of memory each)."""
+WRITER_BYTES_MAX: Final = 64 * MIB
+WRITER_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long closing a writer waits for its thread."""
 CLIENT_RANGE_PAGE_KEYS: Final = 500
 CLIENT_LIST_PAGE_RECORDS: Final = 1000
 CLIENT_SAVE_TIMEOUT_S: Final = 600.0

@@ -41,7 +41,7 @@ class Connection:
             rng=rng,
         )
         self.transport = Transport(self.router)
-        self._sessions = Sessions(self._open_session)
+        self._sessions = Sessions(self.open_session)
 
     def close(self) -> None:
         """End the session on the cluster (waits half a second at most), close the channels. May be repeated."""
@@ -50,12 +50,7 @@ class Connection:
         session = self._sessions.take()
         self.caller.close()
         if session:
-            endpoint = self.router.pick() or self.router.seeds[0]
-            request = cluster_pb2.CloseSessionRequest(session=session)
-            try:
-                self.transport.call(cluster.CLOSE_SESSION, request, Try(endpoint, CLIENT_CLOSE_TIMEOUT_S, None))
-            except Failed:
-                pass  # an idle session ends by itself
+            self.forget_session(session)
         self.transport.close()
 
     def only(self, endpoint: str | None) -> str:
@@ -104,6 +99,10 @@ class Connection:
             )
         except RocinanteError:
             return
+        self.take_members(answer)
+
+    def take_members(self, answer: cluster_pb2.MembersResponse) -> None:
+        """What a node said of the members."""
         found = [_endpoint_of(member) for member in answer.members]
         self.router.discovered(endpoint for endpoint in found if endpoint)
         self.transport.keep_only(self.router.endpoints)
@@ -111,7 +110,22 @@ class Connection:
         if leader:
             self.router.saw_leader(leader)
 
-    def _open_session(self, deadline: Deadline) -> int:
+    def end_session(self, session: int, deadline: Deadline) -> None:
+        """End a session on the cluster, and wait for it. Raises Unavailable, OutcomeUnknown."""
+        request = cluster_pb2.CloseSessionRequest(session=session)
+        self.caller.run(lambda attempt: self.transport.call(cluster.CLOSE_SESSION, request, attempt), Rules(), deadline)
+
+    def forget_session(self, session: int) -> None:
+        """End a session on the cluster with one try of half a second at most; an idle one ends by itself."""
+        endpoint = self.router.pick() or self.router.seeds[0]
+        request = cluster_pb2.CloseSessionRequest(session=session)
+        try:
+            self.transport.call(cluster.CLOSE_SESSION, request, Try(endpoint, CLIENT_CLOSE_TIMEOUT_S, None))
+        except Failed:
+            pass
+
+    def open_session(self, deadline: Deadline) -> int:
+        """A new session on the cluster. Raises Unavailable."""
         answer = self.caller.run(
             lambda attempt: self.transport.call(cluster.OPEN_SESSION, cluster_pb2.OpenSessionRequest(), attempt),
             Rules(),

@@ -122,6 +122,11 @@ class Caller:
     def closed(self) -> bool:
         return self._closed.is_set()
 
+    @property
+    def try_timeout_s(self) -> float:
+        """After what time without an answer another node is asked."""
+        return self._try_timeout_s
+
     def deadline(self, timeout_s: float | None = None) -> Deadline:
         return Deadline(self._timeout_s if timeout_s is None else timeout_s, self._clock)
 

@@ -128,6 +128,12 @@ class Sessions:
                 self._current = None
             self._changed.notify_all()
 
+    def passed(self, ticket: Ticket) -> bool:
+        """Whether every write that goes from now on tells the cluster to refuse this one, which has ended: its seq is
+        below the next `ack`, or its session is used no more."""
+        with self._changed:
+            return ticket.session is not self._current or ticket.session.ack > ticket.seq
+
     def take(self) -> int:
         """The id of the open session, 0 without one; it is used no more. For closing the client."""
         with self._changed:

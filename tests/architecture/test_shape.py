@@ -16,6 +16,7 @@ TEST_FUNCTION_LINES_MAX = 120
 
 BROAD_EXCEPTS: dict[str, str] = {
     # `except Exception` (or everything) that does not raise again: file and function, and why it may
+    "rocinante/client/flow_writer.py: FlowWriter._run": "the top of the thread: logged, and told to all who wait",
     "rocinante/cli/main.py: run": "the top of the command: one line for the user, not a stack",
     "rocinante/node/apply.py: Apply._run": "the top of the thread: the node stops, replicas must not diverge silently",
     "rocinante/node/disk.py: Disk._run": "the top of the thread: the node stops",

@@ -10,7 +10,6 @@ import pytest
 from rocinante.client import Client
 from rocinante.errors import InvalidArgument
 from rocinante.flows import FlowColumns, FlowRecord, FlowTuple
-from tests.client.serving import Cluster
 
 
 def record(at: int, **more: Any) -> FlowRecord:

@@ -98,3 +98,18 @@ def test_no_more_writes_under_way_than_the_cluster_can_remember() -> None:
     sessions.end(tickets[0])
     worker.join(5)
     assert done.is_set()
+
+
+def test_a_write_that_was_given_up_is_passed_when_no_older_one_is_under_way() -> None:
+    """Only then do all later writes tell the cluster to refuse it."""
+    sessions = Sessions(lambda _deadline: 7)
+    older, given_up = sessions.begin(soon()), sessions.begin(soon())
+    sessions.end(given_up)
+    assert not sessions.passed(given_up)
+    later = sessions.begin(soon())
+    assert later.ref().ack <= given_up.seq
+    sessions.end(older)
+    assert sessions.passed(given_up)
+    assert later.ref().ack > given_up.seq
+    sessions.expired(later)
+    assert sessions.passed(later), "of a session that is used no more nothing is sent"
