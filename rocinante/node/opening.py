@@ -25,7 +25,7 @@ from rocinante.raft.options import RaftOptions
 from rocinante.raft.options import RotationMode as CoreRotation
 from rocinante.raft.types import Config, HardState, SnapshotMeta
 from rocinante.state.machine import StateMachine
-from rocinante.storage import Engine, Identity, Loaded, Write, open_leveldb, open_memory
+from rocinante.storage import Engine, Identity, Loaded, Write, open_leveldb, open_memory, unusable
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def open_node(
     join: bool,
     progress: Callable[[str, int, int], None],
 ) -> Opened:
-    """Open the storage, check and load it, make the state. Raises DataDirectoryError."""
+    """Open the storage, check and load it, make the state. Raises DataDirectoryError; StorageError: the disk fails."""
     identity = Identity(config.cluster_id, controller.id, config.datacenter)
     engine: Engine
     if config.storage.engine is StorageEngine.MEMORY:
@@ -96,6 +96,9 @@ def open_node(
         marker = Marker(directory / "CATCHING-UP")
     try:
         return _load(config, engine, marker, join=join, progress=progress)
+    except (OSError, StorageError) as error:
+        engine.abandon()
+        raise unusable(directory, error) from error
     except BaseException:
         engine.abandon()
         raise

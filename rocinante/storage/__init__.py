@@ -12,7 +12,7 @@ from rocinante.storage.base import (
     SnapshotStore,
     Write,
 )
-from rocinante.storage.directory import DirectoryUnavailableError, is_full
+from rocinante.storage.directory import DirectoryUnavailableError, is_full, unusable
 from rocinante.storage.leveldb import open_leveldb
 from rocinante.storage.memory import open_memory
 
@@ -30,4 +30,5 @@ __all__ = [
     "is_full",
     "open_leveldb",
     "open_memory",
+    "unusable",
 ]

@@ -184,12 +184,16 @@ class DataDirectory:
             "complete": complete,
         }
         temporary = self.path / _UNFINISHED
-        with temporary.open("w") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.path / IDENTITY)
+        try:
+            with temporary.open("w") as file:
+                json.dump(content, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.path / IDENTITY)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_directory(self.path)
 
     def complete(self, identity: Identity) -> None:

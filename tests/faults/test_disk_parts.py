@@ -243,3 +243,33 @@ def test_a_disk_without_room_at_a_start_is_worth_another_try(single: tuple[Clust
     disk.clear()
     cluster.start()
     assert cluster.get(1, "single/7") == "v"
+
+
+@pytest.mark.parametrize(
+    ("operation", "files", "error", "expected"),
+    [
+        (Operation.WRITE, "snapshots", errno.ENOSPC, EXIT_FAILED),
+        (Operation.SYNC, "snapshots", errno.EIO, EXIT_STORAGE),
+        (Operation.WRITE, "log/", errno.ENOSPC, EXIT_FAILED),
+        (Operation.SYNC, "log/", errno.EIO, EXIT_STORAGE),
+        (Operation.WRITE, "CATCHING-UP", errno.ENOSPC, EXIT_FAILED),
+        (Operation.SYNC, "CATCHING-UP", errno.EIO, EXIT_STORAGE),
+        (Operation.RENAME, "identity.json", errno.EIO, EXIT_STORAGE),
+    ],
+)
+def test_a_first_start_on_a_disk_that_fails_says_so_and_leaves_nothing(
+    tmp_path: Path, operation: Operation, files: str, error: int, expected: int
+) -> None:
+    with Cluster(tmp_path, nodes=1, timers=FAST) as cluster:
+        node = cluster.nodes[1]
+        disk = FaultyDisk(node.data, tmp_path / "node1.control")
+        node.environment.update(disk.environment())
+        node.log.touch()
+        rule = disk.fail(operation, error, match=files)
+        status, said = refused(cluster)
+        assert rule.hits
+        assert (status, os.strerror(error) in said) == (expected, True), said
+        assert str(node.data) in said
+        assert ("make room and start again" in said) == (error == errno.ENOSPC)
+        assert not node.data.exists()
+        disk.close()
