@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rocinante.client.client import Client
 from rocinante.client.flow_lookup import FlowsFound
-from rocinante.client.flow_lookup import FlowsFound
 from rocinante.client.flow_messages import FlowSelection
 from rocinante.client.flow_reports import BatchReport, WriterCounters
-from rocinante.client.flow_reports import BatchReport, WriterCounters
 from rocinante.client.flow_watch import FlowWatch
-from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.kv import SortTarget
 from rocinante.client.kv_watch import KvWatch
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchReport",
-    "BatchReport",
     "Client",
     "DeleteFlowsResult",
     "DeleteProgress",
@@ -56,8 +52,6 @@ __all__ = [
     "FlowPage",
     "FlowSelection",
     "FlowWatch",
-    "FlowWriter",
-    "FlowsFound",
     "FlowWriter",
     "FlowsFound",
     "KeyValue",

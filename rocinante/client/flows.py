@@ -11,9 +11,7 @@ from rocinante.client.connection import Connection
 from rocinante.client.flow_lookup import FlowsFound, pack_keys
 from rocinante.client.flow_messages import FlowSelection, entry_from_pb, key_of, selection_to_pb
 from rocinante.client.flow_reports import BatchReport
-from rocinante.client.flow_reports import BatchReport
 from rocinante.client.flow_watch import FlowWatch
-from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.stubs import flow
 from rocinante.client.types import DeleteFlowsResult, DeleteProgress, FlowEntry, FlowPage, PutFlowsResult
@@ -157,42 +155,6 @@ class Flows:
             cursor = found.cursor
             if not cursor:
                 return
-
-    def writer(
-        self,
-        *,
-        origin: str = "",
-        batch_records: int = WRITER_BATCH_RECORDS,
-        batch_bytes: int = WRITER_BATCH_BYTES,
-        linger_s: float = WRITER_LINGER_S,
-        in_flight: int = WRITER_IN_FLIGHT,
-        records_max: int = WRITER_RECORDS_MAX,
-        bytes_max: int = WRITER_BYTES_MAX,
-        when_full: str = "block",
-        timeout_s: float | None = None,
-        on_batch: Callable[[BatchReport], None] | None = None,
-    ) -> FlowWriter:
-        """A writer for a stream of updates: collects, batches, keeps several batches on their way (see
-        client/flow_writer.py). Close it before the client.
-
-        `batch_records`, `batch_bytes`: when a batch is full. `linger_s`: how long it waits to become so while another
-        one is on its way. `in_flight`: batches on their way at a time. `records_max`, `bytes_max`: what it holds at
-        most; `when_full`: "block" or "raise". `timeout_s`: a batch with all its tries. `on_batch` is told of each
-        batch, in the writer's thread: it must be short and not raise.
-        """
-        return FlowWriter(
-            self._connection,
-            origin=origin,
-            batch_records=batch_records,
-            batch_bytes=batch_bytes,
-            linger_s=linger_s,
-            in_flight=in_flight,
-            records_max=records_max,
-            bytes_max=bytes_max,
-            when_full=when_full,
-            timeout_s=timeout_s,
-            on_batch=on_batch,
-        )
 
     def writer(
         self,
