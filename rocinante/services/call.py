@@ -258,7 +258,11 @@ class Calls:
     async def _abort(self, context: Any, error: RocinanteError) -> None:
         status, text = grpc_status(error)
         context.set_trailing_metadata(self.leader.fresh_metadata())
-        await context.abort(status, text)
+        try:
+            await context.abort(status, text)
+        except grpc.aio.InternalError:
+            # The client went away meanwhile; raised again it would be a stack in the log (see _streaming).
+            raise asyncio.CancelledError from None
 
 
 def parsed_here(handler: Any) -> Any:
