@@ -112,7 +112,7 @@ def run(options: argparse.Namespace, stints: list[Stint], directory: Path, conso
             told = [line_of(result)]
             if result.violations:
                 told += [*result.violations, f"kept: {result.kept}", f"again: {repeat_command(result)}"]
-            progress.console.print("\n       ".join(told), highlight=False, soft_wrap=True)
+            progress.console.print("\n       ".join(told), markup=False, highlight=False, soft_wrap=True)
 
         for stint in stints:
             pace = replace(QUICK if options.quick else Pace(), keep=options.keep)

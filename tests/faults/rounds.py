@@ -23,7 +23,7 @@ from tests.faults.history import Asked, is_write, longest_gap, read_history
 from tests.faults.loading import LoadProcess
 from tests.faults.namespaces import Lab
 from tests.faults.plan import Round, Stint
-from tests.faults.registry import GAP_S_MAX, Scene
+from tests.faults.registry import GAP_S_MAX, Fault, Scene
 from tests.faults.verify import check_cluster, check_history, check_logs, check_scene, wait_whole
 from tests.support.cluster import ClusterFailure
 
@@ -162,6 +162,7 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
     except FAILURES as error:
         result.violations.append(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
         result.notes.append(str(error))
+    came_back = not result.violations
     end = time.monotonic()
     file = place / f"history-{round_.number:04}.jsonl"
     load.end(file)
@@ -169,18 +170,23 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
     _count(result, history, begin, end)
     result.hits = scene.hits
     result.violations += check_history(history)
-    if not result.violations:  # a cluster that did not come back has told why already
+    if came_back:
         result.violations += check_cluster(cluster) + check_logs(fault, scene) + check_scene(scene)
-        bound_s = GAP_S_MAX + result.faulty_s + result.ready_s if fault.gap_s_max is None else fault.gap_s_max
-        if result.gap_s > bound_s:
-            result.violations.append(
-                f"no write was acknowledged for {result.gap_s:.1f} s, {bound_s:.1f} s at most may be"
-            )
+        result.violations += _too_long(result, fault)
     if not result.violations:
         result.rss_mib = max(cluster.rss_mib(number) for number in cluster.running())
         if not pace.keep:
             file.unlink()
     return result
+
+
+def _too_long(result: Result, fault: Fault) -> list[str]:
+    bound_s = fault.gap_s_max
+    if bound_s is None:
+        bound_s = GAP_S_MAX + result.faulty_s + result.ready_s
+    if result.gap_s <= bound_s:
+        return []
+    return [f"no write was acknowledged for {result.gap_s:.1f} s, {bound_s:.1f} s at most may be"]
 
 
 def _count(result: Result, history: list[Asked], begin: float, end: float) -> None:

@@ -110,14 +110,14 @@ def test_all_that_was_told_is_true(name: str, rounds: dict[str, dict[str, Any]])
     ("bug", "fault", "found"),
     [
         ("stale-reads", "leader-alone", "not linearizable"),
-        ("late-writes", "all-kill", "not linearizable|died|FATAL|wiped|damaged"),
-        ("other-bytes", "follower-kill", "another state|digest"),
+        ("late-writes", "all-kill", "not linearizable"),
+        ("other-bytes", "follower-kill", "has another state"),
     ],
 )
 def test_a_bug_would_be_found(bug: str, fault: str, found: str, start: Callable[..., Run]) -> None:
     run = start(bug, fault, module="tests.faults.broken")
     assert run.wait(140) == 0, run.output
-    assert any(part in run.output for part in found.split("|")), run.output
+    assert found in run.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
