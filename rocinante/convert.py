@@ -24,12 +24,10 @@ from rocinante.flows import (
     encode_batch,
 )
 from rocinante.flows.batch import HEADER, MAGIC, VERSION, encode_record
-from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES
-from rocinante.flows.value import NARROW_BYTES, WIDE_BYTES, pack_value
+from rocinante.flows.value import pack_value
 from rocinante.pb.v1 import flow_pb2 as pb
 
 __all__ = [
-    "batches_of_pairs",
     "encode_put",
     "filter_from_message",
     "invalid",
@@ -42,11 +40,6 @@ __all__ = [
 
 _FRAME = struct.Struct(">BH")
 """What stands before a record of the variable kind (docs/flow-format.md)."""
-
-_PAIR_KINDS = {
-    (KEY_V4_BYTES, NARROW_BYTES): BatchKind.V4,
-    (KEY_V6_BYTES, WIDE_BYTES): BatchKind.V6,
-}
 
 
 def invalid(error: FlowError, where: str = "") -> InvalidArgument:
@@ -177,16 +170,6 @@ def _variable_frame(record: FlowRecord) -> bytes:
         return encoded
     key, value = record.key, pack_value(record, narrow=False, tail=False)
     return _FRAME.pack(len(key), len(value)) + key + value
-
-
-def batches_of_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Keys and values, as a table has them, as batches: one for each kind that occurs, without decoding anything."""
-    parts: dict[BatchKind, list[bytes]] = {}
-    for key, value in pairs:
-        kind = _PAIR_KINDS.get((len(key), len(value)), BatchKind.VARIABLE)
-        frame = _FRAME.pack(len(key), len(value)) if kind == BatchKind.VARIABLE else b""
-        parts.setdefault(kind, []).append(frame + key + value)
-    return [HEADER.pack(MAGIC, VERSION, kind, 0, len(some)) + b"".join(some) for kind, some in parts.items()]
 
 
 def filter_from_message(message: pb.FlowFilter, where: str = "filter") -> FlowFilter:

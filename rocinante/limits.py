@@ -231,20 +231,6 @@ WRITER_RECORDS_MAX: Final = 131_072
 WRITER_BYTES_MAX: Final = 64 * MIB
 WRITER_CLOSE_TIMEOUT_S: Final = 5.0
 """How long closing a writer waits for its thread."""
-WRITER_BATCH_RECORDS: Final = 4096
-"""A flow writer's batch is full with so many records …"""
-WRITER_BATCH_BYTES: Final = 2 * MIB
-"""… or bytes."""
-WRITER_LINGER_S: Final = 0.005
-"""How long the first record of a batch waits for more, while another batch is on its way."""
-WRITER_IN_FLIGHT: Final = 8
-"""Batches of a writer on their way at a time."""
-WRITER_IN_FLIGHT_MAX: Final = 256
-WRITER_RECORDS_MAX: Final = 131_072
-"""Records that a writer holds, waiting and on their way (about 350 bytes of memory each)."""
-WRITER_BYTES_MAX: Final = 64 * MIB
-WRITER_CLOSE_TIMEOUT_S: Final = 5.0
-"""How long closing a writer waits for its thread."""
 CLIENT_RANGE_PAGE_KEYS: Final = 500
 CLIENT_LIST_PAGE_RECORDS: Final = 1000
 CLIENT_SAVE_TIMEOUT_S: Final = 600.0
@@ -288,6 +274,10 @@ WATCH_DRAIN_ENTRIES_MAX: Final = 256
 """Log entries whose events are gathered before they are sent."""
 FLOW_WATCH_RECORDS_MAX: Final = 1_000
 """Flows as objects in one event; what is more comes in several."""
+FLOW_WATCH_RESPONSE_BYTES_MAX: Final = 1 * MIB
+"""Events of one answer of a flow watch: a larger message costs gRPC little more than a small one."""
+FLOW_BATCH_ROWS: Final = 16_384
+"""Rows of the table that become one batch of a watch's snapshot (about 3 ms under the state's lock)."""
 FLOW_WATCH_SILENT_ENTRIES_MAX: Final = 1_024
 """After so many entries without anything for a flow watch it is told the index alone, so that it can resume from
 there.

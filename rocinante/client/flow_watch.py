@@ -15,7 +15,8 @@ from rocinante.client.flow_messages import entry_from_pb
 from rocinante.client.streams import Resumable
 from rocinante.client.stubs import flow
 from rocinante.client.types import EventKind, FlowChange
-from rocinante.errors import InvalidArgument, OutOfRange
+from rocinante.errors import Internal, InvalidArgument, OutOfRange
+from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES
 from rocinante.pb.v1 import flow_pb2
 
 __all__ = ["FlowWatch"]
@@ -130,5 +131,13 @@ def _change(event: flow_pb2.FlowEvent) -> FlowChange:
         event.origin,
         tuple(map(entry_from_pb, event.flows)),
         event.batch,
-        tuple(event.keys),
+        tuple(event.keys) or _unpacked(event.packed_keys, event.key_bytes),
     )
+
+
+def _unpacked(packed: bytes, key_bytes: int) -> tuple[bytes, ...]:
+    if not packed:
+        return ()
+    if key_bytes not in (KEY_V4_BYTES, KEY_V6_BYTES) or len(packed) % key_bytes:
+        raise Internal(f"the answer has {len(packed)} bytes of keys of {key_bytes}: is the client older?")
+    return tuple(packed[at : at + key_bytes] for at in range(0, len(packed), key_bytes))

@@ -178,14 +178,22 @@ def _any(value: Raw, fields: Sequence[str]) -> Mask:
 def matches(asked: FlowFilter, keys: Raw, values: Raw) -> Mask:
     """Which records the filter means, by all that it asks but the origin. Of values that are longer than their slot
     the beginning must be given, and the backend is not looked at right: see `FlowFilter.matches`."""
-    key, value = keys_of(keys), values_of(values)
+    found, value = matches_keys(asked, keys), values_of(values)
+    if asked.states:
+        found &= np.isin(value["tcp_state"], list(asked.states))
+    if asked.backend is not None:
+        found &= _has_backend(value, asked.backend)
+    return found
+
+
+def matches_keys(asked: FlowFilter, keys: Raw) -> Mask:
+    """Which keys of one width the filter means, by all that it asks of keys."""
+    key = keys_of(keys)
     found: Mask = np.ones(len(keys), np.bool_)
     if asked.zone is not None:
         found &= key["zone"] == asked.zone
     if asked.protocols:
         found &= np.isin(key["protocol"], list(asked.protocols))
-    if asked.states:
-        found &= np.isin(value["tcp_state"], list(asked.states))
     if asked.ports:
         ports = list(asked.ports)
         found &= np.isin(key["a_port"], ports) | np.isin(key["b_port"], ports)
@@ -195,8 +203,6 @@ def matches(asked: FlowFilter, keys: Raw, values: Raw) -> Mask:
             if network.key_bytes == keys.dtype.itemsize:
                 inside |= _in_network(key, "a", network) | _in_network(key, "b", network)
         found &= inside
-    if asked.backend is not None:
-        found &= _has_backend(value, asked.backend)
     return found
 
 

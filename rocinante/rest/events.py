@@ -6,10 +6,11 @@
     event: status       once a second what /v1/status says, with counts since the stream began; only when asked for
     event: fell-behind  the stream ends: it was too slow, or asked for what is no longer kept
 
-Several events may be of one log index; the last of them bears the `id`, so that `Last-Event-ID` always names an
-entry that was received whole. `fell-behind` bears the index applied now: who reads the state again and reconnects
-misses nothing. On a node that is not ready there are `role` and `status` only. Each stream holds a thread, so there are
-few places; the next asker gets 429.
+The filters of a list of flows hold here too; of a flow that went only what its key says is known. Several events may
+be of one log index; the last of them bears the `id`, so that `Last-Event-ID` always names an entry that was received
+whole. `fell-behind` bears the index applied now: who reads the state again and reconnects misses nothing. On a node
+that is not ready there are `role` and `status` only. Each stream holds a thread, so there are few places; the next
+asker gets 429.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from typing import Any, Final
 from rocinante import limits
 from rocinante.errors import InvalidArgument, OutOfRange, Unavailable
 from rocinante.flow_json import record_to_json
-from rocinante.flows import BatchInfo, FlowError, iter_pairs, unpack_record, validate_batch
+from rocinante.flows import BatchInfo, FlowError, FlowFilter, iter_pairs, unpack_record, validate_batch
+from rocinante.flows.selecting import select_batch, select_keys
 from rocinante.pb.etcd import kv_pb2
 from rocinante.ports import Watch
 from rocinante.rest.context import RestContext
+from rocinante.rest.flow_filter import parse_filter
 from rocinante.rest.http import Reply, Request, parse_integer
 from rocinante.rest.kv import kv_to_json
 from rocinante.rest.status import leader_to_json, status_to_json
-from rocinante.state.events import AppliedEvents, FlowChange, FlowChanges
+from rocinante.state.events import AppliedEvents, FlowChange, FlowChanges, PackedKeys
 
 TYPES: Final = ("kv", "flow", "role", "status")
 DEFAULT_TYPES: Final = ("kv", "flow", "role")
+ALL_FLOWS: Final = FlowFilter()
 CHUNK_BYTES: Final = 64 * limits.KIB
 EVENT_STREAM_TYPE: Final = "text/event-stream"
 BEGIN: Final = b"retry: 2000\n\n"
@@ -50,6 +54,7 @@ class Wanted:
     prefix: bytes = b""
     summary: bool = False
     from_index: int = 0
+    flows: FlowFilter = ALL_FLOWS
 
 
 def get_events(context: RestContext, request: Request) -> Reply:
@@ -71,8 +76,9 @@ def _parse(request: Request) -> Wanted:
         from_index = parse_integer("Last-Event-ID", last, least=0, most=2**63 - 1)
     prefix = query.text("prefix").encode()
     summary = query.choice("flows", ("full", "summary"), "full") == "summary"
+    flow_filter = parse_filter(query)
     query.finish()
-    return Wanted(frozenset(types), prefix, summary, from_index)
+    return Wanted(frozenset(types), prefix, summary, from_index, flow_filter)
 
 
 class EventStream:
@@ -212,13 +218,27 @@ class EventStream:
                         yield "kv", _kv_content(event, kv_changes.revision)
         if "flow" in self._wanted.types:
             for flow_changes in events.flows:
-                for content in _flow_contents(flow_changes, self._wanted.summary):
+                chosen = _chosen(flow_changes, self._wanted.flows)
+                for content in _flow_contents(chosen, self._wanted.summary) if chosen is not None else ():
                     yield "flow", content
 
 
 def _kv_content(event: kv_pb2.Event, revision: int) -> dict[str, Any]:
     is_put = event.type == kv_pb2.Event.PUT
     return {"type": "put" if is_put else "delete", "revision": revision} | kv_to_json(event.kv, with_value=is_put)
+
+
+def _chosen(changes: FlowChanges, asked: FlowFilter) -> FlowChanges | None:
+    """What of the changes the filter means; of keys that went, those that it may have meant."""
+    if asked.is_empty:
+        return changes
+    if asked.origin and changes.origin != asked.origin:
+        return None
+    if changes.kind is FlowChange.PUT:
+        batch = select_batch(changes.batch, _info(changes.batch), asked)
+        return changes._replace(batch=batch) if batch else None
+    packed = select_keys(changes.keys.packed, changes.keys.key_bytes, asked)
+    return changes._replace(keys=PackedKeys(packed, changes.keys.key_bytes)) if packed else None
 
 
 def _flow_contents(changes: FlowChanges, summary: bool) -> Iterator[dict[str, Any]]:

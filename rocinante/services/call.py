@@ -97,6 +97,10 @@ class Call:
         """Send one message of a stream; waits while the client's flow-control window is full."""
         await self.context.write(message.SerializeToString())
 
+    async def write_bytes(self, message: bytes) -> None:
+        """The same with a message that is encoded already."""
+        await self.context.write(message)
+
 
 def session_of(metadata: Any) -> SessionRef | None:
     """The client session named in a call's metadata (proto/rocinante/v1/flow.proto), None where there is none.

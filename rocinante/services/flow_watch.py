@@ -16,7 +16,7 @@ from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import Watch
 from rocinante.services.call import Call, Calls, Handlers
 from rocinante.services.flow import INLINE_BYTES_MAX
-from rocinante.services.flow_events import FlowView, responses
+from rocinante.services.flow_events import EncodedEvent, FlowView, responses
 from rocinante.services.wake import Wake
 from rocinante.state.events import AppliedEvents
 
@@ -51,22 +51,22 @@ class FlowWatchService:
     async def _send_table(self, call: Call, view: FlowView, index: int) -> None:
         cursor = b""
         while True:
-            page = await self._calls.offload(
-                self._state.flows_list,
-                view.flow_filter,
-                limits.FLOW_WATCH_RECORDS_MAX,
-                cursor,
-                self._calls.node.now_ms(),
-            )
-            if page.flows:
-                events = await self._calls.offload(view.table, page.flows, index)
-                for response in responses([(index, events)], index):
-                    response.state = State.SNAPSHOT
-                    await call.write(response)
-            cursor = page.cursor
+            events, cursor = await self._calls.offload(self._page, view, cursor, index)
+            for _, response in responses([(index, events)], index, State.SNAPSHOT):
+                await call.write_bytes(response)
             if not cursor:
                 break
         await call.write(State(state=State.SNAPSHOT_DONE, index=index))
+
+    def _page(self, view: FlowView, cursor: bytes, index: int) -> tuple[list[EncodedEvent], bytes]:
+        """A part of the table, and the cursor behind it. As batches it has the records of all origins, as the writes
+        after it will; as objects the newest of each flow."""
+        now_ms = self._calls.node.now_ms()
+        if view.batches:
+            origin, batches, cursor = self._state.flows_batches(view.flow_filter, cursor, now_ms)
+            return [EncodedEvent.of_batch(index, origin, batch) for batch in batches], cursor
+        page = self._state.flows_list(view.flow_filter, limits.FLOW_WATCH_RECORDS_MAX, cursor, now_ms)
+        return view.table(page.flows, index), page.cursor
 
     async def _follow(self, call: Call, view: FlowView, source: Watch, index: int) -> None:
         wake = Wake()
@@ -81,11 +81,11 @@ class FlowWatchService:
             if not applied:
                 await wake.wait(None)
                 continue
-            large = sum(entry.size_bytes for entry in applied) > INLINE_BYTES_MAX
+            large = not view.whole and sum(entry.size_bytes for entry in applied) > INLINE_BYTES_MAX
             made = await self._calls.offload(_events, view, applied) if large else _events(view, applied)
-            for response in responses(made, told):
-                await call.write(response)
-                told = response.index
+            for index, response in responses(made, told):
+                await call.write_bytes(response)
+                told = index
             last = applied[-1].index
             if last - told > limits.FLOW_WATCH_SILENT_ENTRIES_MAX:
                 await call.write(State(index=last))
@@ -95,7 +95,7 @@ class FlowWatchService:
     def _take(source: Watch) -> list[AppliedEvents]:
         taken: list[AppliedEvents] = []
         size = 0
-        while len(taken) < limits.WATCH_DRAIN_ENTRIES_MAX and size < limits.WATCH_RESPONSE_BYTES_MAX:
+        while len(taken) < limits.WATCH_DRAIN_ENTRIES_MAX and size < limits.FLOW_WATCH_RESPONSE_BYTES_MAX:
             events = source.get(0.0)
             if events is None:
                 break
@@ -104,5 +104,5 @@ class FlowWatchService:
         return taken
 
 
-def _events(view: FlowView, applied: list[AppliedEvents]) -> list[tuple[int, list[pb.FlowEvent]]]:
+def _events(view: FlowView, applied: list[AppliedEvents]) -> list[tuple[int, list[EncodedEvent]]]:
     return [(entry.index, view.events(entry)) for entry in applied if entry.flows]

@@ -334,6 +334,17 @@ class FlowTables:
         wanted = len(self._matching(store, place.first, place.stop, asked, 0))
         return place, wanted, self._after(place, asked.origin)
 
+    def batch_piece(
+        self, asked: FlowFilter, cursor: bytes, now_ms: int, rows_max: int
+    ) -> tuple[str, list[bytes], bytes]:
+        """(origin, batches, cursor) of what the filter means in at most `rows_max` rows of one store."""
+        place = self._resume(cursor, asked.origin, rows_max)
+        if place is None:
+            return "", [], b""
+        store = self.tables[place.origin].stores[place.key_bytes]
+        rows = self._matching(store, place.first, place.stop, asked, now_ms)
+        return place.origin, store.batches(rows), self._after(place, asked.origin)
+
     def _resume(self, cursor: bytes, only: str, rows_max: int) -> Rows | None:
         """The rows to look at next: tables are gone through by name, one that is gone is left out."""
         origin, key_bytes, row = _read_cursor(cursor)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from rocinante import limits
 from rocinante.flows.columns import VALUE_FIELDS
+from rocinante.flows.selecting import encode_pairs, fixed_batch
 from rocinante.state.regions import give_back, reserve
 from rocinante.state.row_index import I64, U64, RowIndex
 
@@ -120,6 +121,20 @@ class RowStore:
             for number in np.flatnonzero(self.states[rows] == OUTSIDE).tolist():
                 taken[number] = self.outside[int(rows[number])]
         return taken
+
+    def batches(self, rows: I64) -> list[bytes]:
+        """The flows of these rows as encoded batches: one of the fixed kind, one of the variable."""
+        made: list[bytes] = []
+        outside = rows[self.states[rows] == OUTSIDE] if self.outside else rows[:0]
+        if outside.size:
+            rows = rows[self.states[rows] == HELD]
+            pairs = [(self.keys[row].tobytes(), self.outside[row]) for row in outside.tolist()]
+            made += encode_pairs(pairs)
+        if rows.size:
+            records = np.empty(rows.size, [("key", self.keys.dtype), ("value", self.slots.dtype)])
+            records["key"], records["value"] = self.keys[rows], self.slots[rows]
+            made.append(fixed_batch(self.key_bytes, records.tobytes()))
+        return made
 
     def held(self, first: int, stop: int) -> I64:
         """The rows from `first` to `stop` - 1 that have a flow."""

@@ -185,3 +185,19 @@ def test_a_node_that_is_not_ready_streams_its_role_and_status_and_counts_once_it
         next(stream)  # by then changes are watched again
         rest.http.put("/v1/kv/a", content=b"1")
         assert next(event for event in stream if event.name == "status" and event.data["counts"]["kv_events"])
+
+
+def test_flows_are_filtered_as_in_a_list(rest: Rest) -> None:
+    query = "types=flow&address=192.0.2.0/30&state=ESTABLISHED&origin=dc1"
+    with events(rest, query) as stream:
+        there = flow("192.0.2.1", tcp_state="ESTABLISHED")
+        others = [flow("192.0.2.9", tcp_state="ESTABLISHED"), flow("192.0.2.2"), flow("2001:db8::1")]
+        rest.json("POST", "/v1/flows", json=others)
+        rest.json("POST", "/v1/flows?origin=dc2", json=[there])
+        rest.json("POST", "/v1/flows", json=[*others, there])
+        event = next(stream)
+        assert [(item["source"]["address"], item["origin"]) for item in event.data["flows"]] == [("192.0.2.1", "dc1")]
+        rest.json("DELETE", "/v1/flows?all")
+        gone = next(stream)
+        assert (gone.data["type"], gone.data["records"]) == ("delete", 2), "the state of what went is not known"
+    assert "address" in rest.error("GET", "/v1/events?address=x", 400)

@@ -238,7 +238,7 @@ class WatchFlowsRequest(_message.Message):
     def __init__(self, from_index: _Optional[int] = ..., filter: _Optional[_Union[FlowFilter, _Mapping]] = ..., snapshot: _Optional[bool] = ..., batches: _Optional[bool] = ...) -> None: ...
 
 class FlowEvent(_message.Message):
-    __slots__ = ("type", "index", "origin", "flows", "batch", "keys")
+    __slots__ = ("type", "index", "origin", "flows", "batch", "keys", "packed_keys", "key_bytes")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PUT: _ClassVar[FlowEvent.Type]
@@ -253,13 +253,17 @@ class FlowEvent(_message.Message):
     FLOWS_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    PACKED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    KEY_BYTES_FIELD_NUMBER: _ClassVar[int]
     type: FlowEvent.Type
     index: int
     origin: str
     flows: _containers.RepeatedCompositeFieldContainer[FlowRecord]
     batch: bytes
     keys: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, type: _Optional[_Union[FlowEvent.Type, str]] = ..., index: _Optional[int] = ..., origin: _Optional[str] = ..., flows: _Optional[_Iterable[_Union[FlowRecord, _Mapping]]] = ..., batch: _Optional[bytes] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    packed_keys: bytes
+    key_bytes: int
+    def __init__(self, type: _Optional[_Union[FlowEvent.Type, str]] = ..., index: _Optional[int] = ..., origin: _Optional[str] = ..., flows: _Optional[_Iterable[_Union[FlowRecord, _Mapping]]] = ..., batch: _Optional[bytes] = ..., keys: _Optional[_Iterable[bytes]] = ..., packed_keys: _Optional[bytes] = ..., key_bytes: _Optional[int] = ...) -> None: ...
 
 class WatchFlowsResponse(_message.Message):
     __slots__ = ("state", "index", "events")

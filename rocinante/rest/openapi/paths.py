@@ -355,6 +355,7 @@ PATHS: Final[Spec] = {
                     f"Some of {', '.join(TYPES)}; separated by commas",
                 ),
                 _query("prefix", STRING, "Only keys that begin so"),
+                *FILTERS,
                 _query(
                     "flows", {"type": "string", "enum": ["full", "summary"], "default": "full"}, "summary: counts only"
                 ),
