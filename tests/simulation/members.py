@@ -45,12 +45,19 @@ class Members:
         """Machines that are to be added for those that were lost."""
         self._retiring: set[int] = set()
         self._linger_s = self._world.random.choice((0.7, 0.7, 5.0))
+        self._attention = self._world.random.choice((0.05, 0.3, 0.6))
+        """How likely each round ends something that was begun."""
+        self._to_promote: set[int] = set()
         self.hurried = False
         """The storm is over: what is begun is ended now."""
         self._round()
 
     def acts(self) -> Acts:
-        return {"membership": self._change, "replaced machine": self._replace}
+        return {
+            "membership": self._change,
+            "joint change": lambda: self._change(joint=True),
+            "replaced machine": self._replace,
+        }
 
     def _leader(self) -> Host | None:
         """Of the highest term: a change is the leader's to make."""
@@ -76,12 +83,15 @@ class Members:
 
     # --- what is begun
 
-    def _change(self) -> None:
+    def _change(self, *, joint: bool = False) -> None:
         """One that is possible, at random."""
         leader = self._leader()
         if leader is None or self._lost or any(host.storage.catching_up for host in self._here()):
             return  # one that does not vote yet is enough: two could cost the cluster its quorum
         config = leader.node.driver.core.config
+        if joint:
+            self._several(leader)
+            return
         acts = [self._remove]
         if len(config.learners) < LEARNERS_MAX and self._made < HOSTS_MAX:
             acts += [self._add, self._add]
@@ -89,8 +99,6 @@ class Members:
             acts += [self._promote, self._promote]
         if len(config.voters) > 1:
             acts += [self._demote]
-        if len(config.voters) + len(config.learners) > 2:
-            acts += [self._several, self._several]
         self._changed = True
         self._world.random.choice(acts)(leader)
 
@@ -107,6 +115,8 @@ class Members:
         # The second of two voters must be able to vote before the first may stop: it is promoted when it is.
         voter = len(leader.node.driver.core.config.voters) > 1 and self._world.random.random() < 0.3
         host.start()
+        if not voter and self._world.random.random() < 0.7:
+            self._to_promote.add(host.id)
         self._ask(leader, lambda: leader.node.add_member(member, voter=voter))
 
     def _new(self) -> tuple[Host, Member]:
@@ -135,6 +145,8 @@ class Members:
     def _several(self, leader: Host) -> None:
         """From the voters that are to those that shall be, in one step, through a joint configuration."""
         config, random = leader.node.driver.core.config, self._world.random
+        if len(config.voters) + len(config.learners) < 2:
+            return
         candidates = sorted(config.voters) + self._ready(config)
         voters = set(random.sample(candidates, min(len(candidates), random.choice((1, 2, 3, 3, 5)))))
         changes = [Change(ChangeKind.ADD_VOTER, node) for node in sorted(voters - config.voters)]
@@ -163,7 +175,7 @@ class Members:
 
     def _round(self) -> None:
         leader = self._leader()
-        if leader is not None and (self.hurried or self._world.random.random() < 0.3):
+        if leader is not None and (self.hurried or self._world.random.random() < self._attention):
             self._tend(leader)
         self._retire()
         self._world.at(ROUND_S, None, "operator", self._round)
@@ -178,6 +190,11 @@ class Members:
             if host.id in config.members:
                 self._ask(leader, lambda identifier=host.id: leader.node.remove_member(identifier))  # type: ignore[misc]
                 return
+        for identifier in sorted(self._to_promote & config.learners):
+            self._to_promote.discard(identifier)
+            self._ask(leader, lambda to=identifier: leader.node.promote_member(to))  # type: ignore[misc]
+            if self._world.random.random() < 0.8:
+                self._to_promote.add(identifier)  # it may not be ready yet: once more
         committed = self._simulation.oracle.rules.config.members
         removed = [host for host in self._lost if host.id not in committed]
         self._lost = [host for host in self._lost if host not in removed]

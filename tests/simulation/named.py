@@ -26,6 +26,7 @@ FAULTS: Final = (
     "full disk",
     "graceful restart",
     "isolate",
+    "joint change",
     "kill",
     "membership",
     "no space in a write",

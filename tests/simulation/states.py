@@ -39,7 +39,7 @@ class StateRules:
         self._data: dict[int, bytes] = {}
         self._digests: dict[int, bytes] = {}
         self._carried: dict[tuple[int, int], int] = {}
-        self._digest_every = oracle.world.random.choice((1, 4, 16))
+        self._digest_every = oracle.world.random.choice((2, 8, 32))
 
     def applied(self, host: Host, index: int, term: int, data: bytes, applied: Applied, carried: Carried) -> None:
         if not host.up:

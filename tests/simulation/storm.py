@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 LONG_STORM_S: Final = 12.0
+_MEMBERS: Final = ("joint change", "membership")
+THEMES: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    (),
+    (),
+    (*_MEMBERS, "crash", "transfer"),
+    (*_MEMBERS, "isolate", "replaced machine"),
+    ("snapshot", "isolate", "clog", "crash"),
+    ("split", "pause", "bridge"),
+)
+"""Kinds of faults that meet more often in some lives than chance alone would let them."""
 Acts = dict[str, Callable[[], None]]
 
 
@@ -42,9 +53,13 @@ class Storm:
 
     def begin(self, acts: Acts) -> None:
         random = self.world.random
-        self.kinds = sorted(random.sample(sorted(acts), random.randint(1, len(acts))))
+        chosen = set(random.sample(sorted(acts), random.randint(1, len(acts))))
+        theme = random.choice(THEMES)
+        if theme:  # mostly these, and a few others
+            chosen = {*theme, *random.sample(sorted(chosen), min(len(chosen), 3))}
+        self.kinds = sorted(chosen)
         self._acts = [(kind, acts[kind]) for kind in self.kinds]
-        self._weights = [random.choice((1, 1, 1, 5)) for _ in self.kinds]
+        self._weights = [4 if kind in theme else random.choice((1, 1, 1, 5)) for kind in self.kinds]
         self._schedule()
 
     def stop(self) -> None:
