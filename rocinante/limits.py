@@ -237,6 +237,15 @@ CLIENT_SAVE_TIMEOUT_S: Final = 600.0
 """An online backup, or a snapshot, where the caller sets no bound."""
 CLIENT_REST_CONNECTIONS_MAX: Final = 64
 CLIENT_REST_BODY_BYTES_MAX: Final = 64 * MIB
+RATE_FLOWS_MAX: Final = 200_000
+"""Flows whose rates `flow top` follows (about 500 bytes each); beyond it those without news are forgotten."""
+RATE_STALE_FACTOR: Final = 3
+"""A rate holds for so many times the time between the two updates that told it, …"""
+RATE_STALE_MS_MIN: Final = 3_000
+"""… but at least for this."""
+CLI_TOP_ROWS_MAX: Final = 1_000
+CLI_TOP_SNAPSHOT_FLOWS_MAX: Final = 100_000
+"""In a larger table `flow top` does not read the counters that are there before it begins."""
 CLI_FLOW_PUT_RECORDS: Final = 4096
 """Records that `rocinante flow put` reads before it sends them."""
 CLI_JSON_LINE_BYTES_MAX: Final = 64 * KIB
@@ -413,6 +422,8 @@ SNIFF_FRAGMENTS_MAX: Final = 1_024
 """Fragmented datagrams whose flow is remembered for their later fragments."""
 SNIFF_BATCH_RECORDS_MAX: Final = 4_096
 """Records that are written with one call."""
+SNIFF_BATCHES_MAX: Final = 4
+"""Batches that are under way; then the tracker collects until one of them is done."""
 SNIFF_FLUSH_MS: Final = 200
 SNIFF_REFRESH_MS: Final = 5_000
 """Default of --refresh-ms: how old the counters of a flow without news may be in the cluster."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -31,7 +32,7 @@ from rocinante.cli.flow_options import (
 from rocinante.cli.flow_views import FLOW_COLUMNS, FLOW_NUMBERS, FLOW_SPARE, change_json, change_lines, flow_row
 from rocinante.cli.output import say, say_json, say_table
 from rocinante.errors import NotFound
-from rocinante.limits import CLI_FLOW_PUT_RECORDS
+from rocinante.limits import CLI_FLOW_PUT_RECORDS, CLI_TOP_ROWS_MAX
 
 if TYPE_CHECKING:
     from rocinante.client import DeleteProgress, FlowEntry
@@ -39,7 +40,18 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(cls=ClusterGroup, help="Put, get, list, watch and delete flows.", no_args_is_help=True)
+app = typer.Typer(cls=ClusterGroup, help="Put, get, list, watch, rank and delete flows.", no_args_is_help=True)
+
+_TOP_ROWS: Final = 20
+"""Off a terminal, where --count does not say."""
+
+
+class Sort(StrEnum):
+    """What makes a flow a busy one."""
+
+    BYTES = "bytes"
+    PACKETS = "packets"
+
 
 StaleOption = Annotated[bool, typer.Option("--stale", help="As the asked node has it, without asking the others.")]
 
@@ -72,7 +84,11 @@ def put(
         str | None, typer.Option("--reply-destination", metavar="IP:PORT", help="NAT: where answers go.")
     ] = None,
     mark: Annotated[int | None, typer.Option("--mark", metavar="N", min=0, help="The packet mark.")] = None,
-    ttl: Annotated[float | None, typer.Option("--ttl", metavar="SECONDS", min=0, help="Expires after this.")] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option("--ttl", metavar="SECONDS", min=0, help="Expires after this (default: the cluster's time-outs)."),
+    ] = None,
+    forever: Annotated[bool, typer.Option("--forever", help="Stays until it is deleted.")] = False,
     origin: OriginOption = "",
 ) -> None:
     """Write flows: the one that the options describe, or those of FILE, for which the options are defaults.
@@ -80,6 +96,8 @@ def put(
     The JSON is that of `flow list -o json --lines` and of the REST API; protocol, source and destination are needed, an
     endpoint may be text.
     """
+    from rocinante.flows.timeouts import NO_DEADLINE
+
     now_ms = int(time.time() * 1000)
     fields: dict[str, Any] = {
         "protocol": protocol,
@@ -91,8 +109,10 @@ def put(
         "backend": backend,
         "backend_name": backend_name,
         "mark": mark,
-        "deadline_ms": None if ttl is None else now_ms + int(ttl * 1000),
+        "deadline_ms": NO_DEADLINE if forever else None if ttl is None else now_ms + int(ttl * 1000),
     }
+    if forever and ttl is not None:
+        raise typer.BadParameter("--ttl and --forever exclude each other")
     if (reply_source is None) != (reply_destination is None):
         raise typer.BadParameter("--reply-source and --reply-destination go together")
     if reply_source is not None:
@@ -225,6 +245,50 @@ def watch(
                     say(line)
         except KeyboardInterrupt:
             return
+
+
+@app.command(
+    cls=ClusterCommand,
+    epilog=examples(
+        "rocinante flow top",
+        "rocinante flow top --sort packets --port 443",
+        "rocinante flow top -o json -n 5 --interval 10",
+    ),
+)
+def top(
+    ctx: typer.Context,
+    address: AddressOption = None,
+    port: PortOption = None,
+    protocol: ProtocolsOption = None,
+    state: StatesOption = None,
+    backend: BackendOption = "",
+    zone: ZoneOption = None,
+    origin: Annotated[str, typer.Option("--origin", metavar="DC", help="Owned by this datacenter.")] = "",
+    sort: Annotated[Sort, typer.Option("--sort", help="By bytes or by packets a second.")] = Sort.BYTES,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, max=CLI_TOP_ROWS_MAX, metavar="N", help="How many (default: what fits)."),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, max=3600, metavar="SECONDS", help="How often it is shown anew.")
+    ] = 2.0,
+) -> None:
+    """The busiest flows, live, until Ctrl-C: bytes and packets a second, both directions together.
+
+    The rates come from the differences of counters as flows are updated, so a flow shows up with its second update.
+    With -o json, or where the output is no terminal, the flows are watched for one interval and shown once.
+    """
+    from rocinante.cli.flow_top import Top, show_live, show_once
+
+    wanted = selection(
+        address=address, port=port, protocol=protocol, tcp_state=state, backend=backend, zone=zone, origin=origin
+    )
+    with settings(ctx).client() as client:
+        rates = Top(client, wanted, by_packets=sort is Sort.PACKETS)
+        if settings(ctx).json or not sys.stdout.isatty():
+            show_once(rates, count or _TOP_ROWS, interval, json=settings(ctx).json)
+        else:
+            show_live(rates, count, interval)
 
 
 @app.command(

@@ -9,6 +9,7 @@ from rocinante.client.flow_json import entry_to_json
 from rocinante.client.types import EventKind
 from rocinante.flows import FlowError, format_endpoint, unpack_key
 from rocinante.flows.key import PROTOCOL_NAMES
+from rocinante.flows.timeouts import NO_DEADLINE
 
 if TYPE_CHECKING:
     from rocinante.client import FlowChange, FlowEntry
@@ -60,7 +61,7 @@ def _ago(moment_ms: int, now_ms: int) -> str:
 
 
 def _in(moment_ms: int, now_ms: int) -> str:
-    if not moment_ms:
+    if moment_ms in (0, NO_DEADLINE):
         return "never"
     return f"in {duration(moment_ms - now_ms)}" if moment_ms > now_ms else "now"
 

@@ -68,7 +68,7 @@ VERBS: Final[dict[str, Verb]] = {
     "members": Verb("rocinante.cli.members", "List, add, promote and remove nodes.", _USE),
     "leader": Verb("rocinante.cli.leader", "Show the leader, or hand leadership over.", _USE),
     "kv": Verb("rocinante.cli.kv", "Put, get, delete, list and watch keys.", _USE),
-    "flow": Verb("rocinante.cli.flow", "Put, get, list, watch and delete flows.", _USE),
+    "flow": Verb("rocinante.cli.flow", "Put, get, list, watch, rank and delete flows.", _USE),
     "snapshot": Verb("rocinante.cli.snapshot", "Save the state to a file, and restore from it.", _USE),
     "log": Verb("rocinante.cli.log", "Show the last entries of a node's log.", _USE),
     "agent": Verb("rocinante.cli.agent", "Keep the flow table current from this machine's traffic.", _MORE),
