@@ -1,7 +1,7 @@
 """The sniffer: capture → tracker → writer, in one loop.
 
-One thread reads packets, keeps the flows and decides when to flush; the thread `writer` waits for the cluster. So a
-slow cluster never stops the capture, and nothing needs a lock but the hand-over of a batch.
+One thread reads packets, keeps the flows and decides when to flush; the client's writer has a thread of its own, which
+waits for the cluster. So a slow cluster never stops the capture, and nothing needs a lock but the hand-over of a batch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from rocinante.agents.own import resolve
 from rocinante.agents.report import Figures, Report
 from rocinante.agents.tracker import FlowTracker
 from rocinante.agents.writer import FlowWriter
-from rocinante.client import Client
 from rocinante.errors import EXIT_OK, EXIT_UNAVAILABLE
-from rocinante.flows import FlowRecord
 from rocinante.limits import (
     SNIFF_BATCH_RECORDS_MAX,
     SNIFF_FINAL_FLUSH_S,
@@ -26,17 +24,6 @@ from rocinante.limits import (
 )
 
 _EXPIRE_INTERVAL_S = 0.5
-
-
-class ClusterSink:
-    """The cluster as the writer sees it."""
-
-    def __init__(self, client: Client, timeout_s: float) -> None:
-        self._client = client
-        self._timeout_s = timeout_s
-
-    def put(self, records: Sequence[FlowRecord]) -> None:
-        self._client.flows.put(records, timeout_s=self._timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +117,7 @@ class Sniffer:
     def _expire(self) -> None:
         if self._options.live:
             self._tracker.expire(int(time.time() * 1_000))
-        elif not self._tracker.waiting and self._writer.idle:
+        elif not self._tracker.waiting and not self._writer.outstanding:
             # A file is read faster than it was made: each of its flows is written before it is forgotten.
             self._tracker.expire(self._tracker.now_ms)
 
@@ -160,7 +147,7 @@ class Sniffer:
             if batches != self._writer.written.batches and not self._stopping:
                 batches = self._writer.written.batches
                 deadline = time.monotonic() + SNIFF_FINAL_FLUSH_S
-            if self._writer.idle and not self._tracker.waiting:
+            if not self._writer.outstanding and not self._tracker.waiting:
                 return True
             self._writer.wait(min(left_s, SNIFF_RETRY_PAUSE_S))
         return False

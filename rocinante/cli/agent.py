@@ -16,7 +16,7 @@ from rocinante.agents.capture import LiveCapture, Source, check_filter
 from rocinante.agents.errors import AgentError
 from rocinante.agents.pcapfile import FileCapture
 from rocinante.agents.report import Report
-from rocinante.agents.sniffer import ClusterSink, Options, Sniffer
+from rocinante.agents.sniffer import Options, Sniffer
 from rocinante.agents.tracker import FlowTracker
 from rocinante.agents.writer import FlowWriter
 from rocinante.cli.common import ClusterCommand, examples, settings
@@ -99,10 +99,10 @@ def sniff(
         endpoints = chosen.endpoints()
         source, title = _open(interface or [], pcap, filter_, snaplen, follow)
         with closing(source), chosen.client() as client:
-            sink = ClusterSink(client, chosen.timeout_s or limits.SNIFF_WRITE_TIMEOUT_S)
             tracker = FlowTracker(flows_max=max_flows, refresh_ms=refresh_ms, zone=zone)
             options = Options(flush_ms, live=not pcap, idle_s=idle)
-            writer = FlowWriter(sink)
+            timeout_s = chosen.timeout_s or limits.SNIFF_WRITE_TIMEOUT_S
+            writer = FlowWriter(client.flows.writer(timeout_s=timeout_s, linger_s=0))
             own = None if include_own else lambda: client.endpoints
             sniffer = Sniffer(source, tracker, writer, report, options, own)
             report.start(f"capturing from {title} for {', '.join(endpoints)}")
