@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from rocinante.errors import EXIT_STORAGE
-from tests.faults.equipment import OPTIONS, cut_power, disks_of, ends_with, own_disks, restore_power
+from tests.faults.equipment import OPTIONS, ask, cut_power, disks_of, ends_with, own_disks, restore_power
 from tests.faults.kinds.disks import FATAL
 from tests.faults.kinds.power import KILLED
 from tests.faults.network import between
@@ -23,6 +23,9 @@ SENT: Final = r"sending snapshot \d+ \(\d+ bytes\) to node\d"
 BALLAST_KEYS: Final = 6
 BALLAST_BYTES: Final = 500_000
 """So that a snapshot has several chunks (of 1 MiB)."""
+MARGIN_ENTRIES: Final = 40
+KEPT_ENTRIES: Final = 60
+"""A little more than keepEntries in the OPTIONS."""
 IN_FLIGHT_ENTRIES: Final = 400
 """More than may be in the buffers of the connections to a node that is paused or cut off."""
 BEHIND_S: Final = 60.0
@@ -56,8 +59,14 @@ def _left_behind(scene: Scene) -> int:
     follower = scene.fault(scene.follower())
     last = _index(scene, follower, "last_index")
     scene.cluster.kill(follower)
-    # It may have got a little more before it died.
-    _wait_behind(scene, follower, last + 100)
+    # It may have got a little more before it died, and the others keep a little of their logs.
+    missed = last + MARGIN_ENTRIES
+    scene.cluster.wait_until(
+        lambda: _index(scene, scene.leader(), "commit") > missed + KEPT_ENTRIES, f"entries to {missed} and what is kept"
+    )
+    for other in scene.others(follower):
+        ask(scene.cluster.nodes[other], "POST", "/v1/admin/snapshot", {})
+    _wait_behind(scene, follower, missed)
     return follower
 
 
