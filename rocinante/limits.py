@@ -246,8 +246,6 @@ RATE_STALE_MS_MIN: Final = 3_000
 CLI_TOP_ROWS_MAX: Final = 1_000
 CLI_TOP_SNAPSHOT_FLOWS_MAX: Final = 100_000
 """In a larger table `flow top` does not read the counters that are there before it begins."""
-CLI_FLOW_PUT_RECORDS: Final = 4096
-"""Records that `rocinante flow put` reads before it sends them."""
 CLI_JSON_LINE_BYTES_MAX: Final = 64 * KIB
 
 # --- services (the gRPC server)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from rocinante.cli.common import ClusterCommand, ClusterGroup, examples, settings
-from rocinante.cli.flow_input import json_lines
+from rocinante.cli.flow_input import finish, json_lines
 from rocinante.cli.flow_options import (
     AddressOption,
     BackendOption,
@@ -26,13 +26,14 @@ from rocinante.cli.flow_options import (
     SourceOption,
     StatesOption,
     ZoneOption,
+    UntilOption,
     named_flows,
     selection,
 )
 from rocinante.cli.flow_views import FLOW_COLUMNS, FLOW_NUMBERS, FLOW_SPARE, change_json, change_lines, flow_row
 from rocinante.cli.output import say, say_json, say_table
 from rocinante.errors import NotFound
-from rocinante.limits import CLI_FLOW_PUT_RECORDS, CLI_TOP_ROWS_MAX
+from rocinante.limits import CLI_TOP_ROWS_MAX
 
 if TYPE_CHECKING:
     from rocinante.client import DeleteProgress, FlowEntry
@@ -61,6 +62,7 @@ StaleOption = Annotated[bool, typer.Option("--stale", help="As the asked node ha
     epilog=examples(
         "rocinante flow put --protocol tcp --source 192.0.2.1:41234 --destination 198.51.100.7:443 --state ESTABLISHED",
         "rocinante flow put --backend 10.0.0.5:8443 --ttl 3600 - < flows.jsonl",
+        "rocinante flow put --until applied:node2 flows.jsonl",
         "rocinante -c 127.0.0.1:35001 flow list -o json --lines | rocinante -c 127.0.0.1:36001 flow put -",
     ),
 )
@@ -90,11 +92,13 @@ def put(
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Stays until it is deleted.")] = False,
     origin: OriginOption = "",
+    until: UntilOption = "committed",
 ) -> None:
     """Write flows: the one that the options describe, or those of FILE, for which the options are defaults.
 
     The JSON is that of `flow list -o json --lines` and of the REST API; protocol, source and destination are needed, an
-    endpoint may be text.
+    endpoint may be text. Lines are written as they come, in batches; of a flow that comes more than once the last line
+    counts. A line that is wrong ends the command; those before it are written.
     """
     from rocinante.flows.timeouts import NO_DEADLINE
 
@@ -118,7 +122,7 @@ def put(
     if reply_source is not None:
         fields["reply"] = {"source": reply_source, "destination": reply_destination}
     given = {name: value for name, value in fields.items() if value is not None}
-    _put(ctx, _records(file, given, now_ms), origin)
+    _put(ctx, _records(file, given, now_ms), origin, until)
 
 
 def _records(file: str | None, given: dict[str, Any], now_ms: int) -> Iterator[FlowRecord]:
@@ -133,12 +137,16 @@ def _records(file: str | None, given: dict[str, Any], now_ms: int) -> Iterator[F
     )
 
 
-def _put(ctx: typer.Context, records: Iterator[FlowRecord], origin: str) -> None:
-    written = index = 0
-    with settings(ctx).client() as client:
-        while some := list(islice(records, CLI_FLOW_PUT_RECORDS)):
-            done = client.flows.put(some, origin=origin)
-            written, index = written + done.records, done.index
+def _put(ctx: typer.Context, records: Iterator[FlowRecord], origin: str, until: str) -> None:
+    from rocinante.client.flow_barrier import check_until
+
+    check_until(until)
+    written = 0
+    with settings(ctx).client() as client, client.flows.writer(origin=origin) as writer:
+        for record in records:
+            writer.put(record)
+            written += 1
+        index = finish(writer, until).index
     if settings(ctx).json:
         say_json({"records": written, "index": index})
     else:

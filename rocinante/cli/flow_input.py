@@ -7,12 +7,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rocinante.errors import InvalidArgument
+from rocinante.errors import InvalidArgument, OutcomeUnknown
 from rocinante.limits import CLI_JSON_LINE_BYTES_MAX
 
-__all__ = ["json_lines"]
+if TYPE_CHECKING:
+    from rocinante.client import FlowWriter, PutFlowsResult
+
+__all__ = ["finish", "json_lines"]
+
+
+def finish(writer: FlowWriter, until: str) -> PutFlowsResult:
+    """Wait until all that was put is written, for as long as something is. Raises as `FlowWriter.barrier`."""
+    while True:
+        before = writer.counters.acknowledged
+        try:
+            return writer.barrier(until)
+        except OutcomeUnknown:
+            if writer.counters.acknowledged == before:
+                raise
 
 
 def json_lines(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:

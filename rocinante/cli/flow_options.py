@@ -23,6 +23,7 @@ __all__ = [
     "ProtocolsOption",
     "SourceOption",
     "StatesOption",
+    "UntilOption",
     "ZoneOption",
     "named_flows",
     "selection",
@@ -45,6 +46,14 @@ ZoneOption = Annotated[
 ]
 OriginOption = Annotated[
     str, typer.Option("--origin", metavar="DC", help="The datacenter that owns it (default: the cluster's own).")
+]
+UntilOption = Annotated[
+    str,
+    typer.Option(
+        "--until",
+        metavar="WHERE",
+        help="Wait until it is committed, applied:NODE (name, id or address of one), or applied by all.",
+    ),
 ]
 AddressOption = Annotated[
     list[str] | None, typer.Option("--address", metavar="IP|NETWORK", help="Of either end; may be repeated.")
