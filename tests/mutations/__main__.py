@@ -1,8 +1,8 @@
 """`make mutations`: puts each bug into the product, and shows who sees it; writes the table of it (table.md).
 
-First the golden files of tests/raft, all of them; then lives in the simulator, from seed 1 on, until one fails. Exit
-status 1 when a bug is not seen, or not by the script that claims its point, or when the product without a bug is not
-green where a bug was seen.
+First the golden files of tests/raft, all of them, and the test that the bug names; then lives in the simulator, from
+seed 1 on, until one fails. Exit status 1 when a bug is not seen, or not by the script or test that claims its point, or
+when the product without a bug is not green where a bug was seen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.mutations.bug import Bug
+from tests.mutations.bug import Bug, is_test
 from tests.mutations.bugs import BUGS
 from tests.mutations.jobs import ROOT, Job, Sight, run_jobs
 from tests.mutations.record import TABLE, Row, write
@@ -69,7 +69,10 @@ def look(bugs: Sequence[Bug], seeds_max: int) -> tuple[list[Row], int]:
         )
         print(f"{done:3}/{len(bugs)} {time.monotonic() - began:6.0f} s  {job.bug}: {why or told}", flush=True)
 
-    jobs = [Job(each.name, tuple(FILES), range(1, seeds_max + 1), see_all=True) for each in bugs]
+    jobs = [
+        Job(each.name, (*FILES, each.script) if is_test(each) else tuple(FILES), range(1, seeds_max + 1), see_all=True)
+        for each in bugs
+    ]
     sights = run_jobs(jobs, tell)
     rows = [
         Row(bug.name, bug.source, bug.script, len(sight.scripts), sight.seed, sight.what)

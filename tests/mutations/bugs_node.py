@@ -1,4 +1,4 @@
-"""Bugs in what surrounds the core: the disk, recovery, requests, sessions, snapshots. Only the simulator sees them."""
+"""Bugs in what surrounds the core: disk, recovery, requests, sessions, snapshots. Tests and the simulator see them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ DISK: Final = (
         ("storage/leveldb.py", "                _delete(batch, write.entries[-1].index + 1, last)\n", ""),
         ("storage/leveldb.py", "if index != due or index > bounds.last:", "if index != due:"),
         ("storage/leveldb.py", "        if due != bounds.last + 1:\n", "        if False:\n"),
+        script="tests/storage/test_log.py::test_a_conflicting_suffix_is_replaced",
     ),
     bug(
         "a compaction drops entries that its snapshot does not hold",
@@ -41,6 +42,7 @@ RECOVERY: Final = (
         "reference: a wiped node votes again",
         ("node/recovery.py", "        self.active = active\n", "        self.active = False\n"),
         ("node/recovery.py", "        if active:\n            self._check()\n", ""),
+        script="tests/node/test_recovery_rules.py::test_it_gives_no_vote_and_does_not_run",
     ),
     bug(
         "a wiped node votes before it has what it may have acknowledged",
@@ -50,16 +52,19 @@ RECOVERY: Final = (
             "            self._target = max(BOOTSTRAP_INDEX, committed, others[core.leader].last_index)\n",
             "            self._target = BOOTSTRAP_INDEX\n",
         ),
+        script="tests/node/test_recovery_rules.py::test_it_waits_for_all_that_the_leader_had_when_it_asked",
     ),
     bug(
         "a wiped node votes a second time in the term in which it catches up",
         "reference: a wiped node votes again",
         ("node/recovery.py", "            core.adopt_vote()\n", ""),
+        script="tests/node/test_recovery_rules.py::test_the_vote_of_the_term_in_which_it_catches_up_is_the_leaders",
     ),
     bug(
         "a wiped node asks too few what was committed",
         "reference: a wiped node votes again",
         ("node/recovery.py", "len(others) >= min(majority, len(voters - {core.id}))", "bool(others)"),
+        script="tests/node/test_recovery_rules.py::test_it_asks_so_many_that_one_of_them_was_in_every_quorum",
     ),
 )
 
@@ -68,6 +73,7 @@ REQUESTS: Final = (
         "what was tried is called certainly not done",
         "Jepsen: a time-out is not a failure",
         ("node/pending.py", "        if proposal.tries:\n", "        if False:\n"),
+        script="tests/node/test_outcomes.py::test_what_was_tried_may_have_happened",
     ),
     bug(
         "a change of leader is called a refusal",
@@ -80,21 +86,26 @@ REQUESTS: Final = (
             "            self._pending.give_up(proposal)\n"
             "        self._retry_at",
         ),
+        script="tests/node/test_outcomes.py::test_a_change_of_leader_is_no_answer_but_another_try",
     ),
     bug(
         "a command of an ended session gets a new name whatever it was",
         "a retried request is applied twice",
         ("node/pending.py", "        if proposal.tries == 1:\n", "        if True:\n"),
+        script="tests/node/test_outcomes.py"
+        "::test_a_command_of_an_ended_gateway_session_gets_a_new_name_only_if_it_was_tried_once",
     ),
     bug(
         "a follower reads before it has applied the read point",
         "dissertation, 6.4",
         ("node/requests.py", "        if index <= applied:\n            return reads\n", "        return reads\n"),
+        script="tests/node/test_outcomes.py::test_a_read_waits_until_its_point_is_applied",
     ),
     bug(
         "what is refused counts as tried no more, though another try may be in the log",
         "Jepsen: a time-out is not a failure",
         ("node/proposing.py", "            proposal.tries -= 1\n", "            proposal.tries = 0\n"),
+        script="tests/node/test_outcomes.py::test_a_refusal_takes_back_only_the_try_that_was_refused",
     ),
 )
 
@@ -110,11 +121,13 @@ STATE: Final = (
             "            self._drop(session, seq)\n"
             "        return None\n",
         ),
+        script="tests/state/test_sessions.py::test_a_retry_is_answered_and_not_carried_out",
     ),
     bug(
         "a retry whose result was forgotten is applied again",
         "dissertation, 6.3",
         ("state/sessions.py", "        if seq < known.floor:\n", "        if False:\n"),
+        script="tests/state/test_sessions.py::test_an_acknowledged_result_is_forgotten_and_its_retry_refused",
     ),
     bug(
         "snapshots forget what sessions had done",

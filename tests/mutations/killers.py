@@ -1,7 +1,8 @@
-"""What may see a bug: the golden files of tests/raft, and lives in the simulator. Imported after the bug is in.
+"""What may see a bug: the golden files of tests/raft, a test, lives in the simulator. Imported after the bug is in.
 
-A bug is *seen* by a script whose outcome is another one, and by a seed whose life fails. A failure that only says that
-the patch itself is broken (a name that is not there) is no sight of the bug: it is raised as `BrokenPatch`.
+A bug is *seen* by a script whose outcome is another one, by a test that fails, and by a seed whose life fails. A
+failure that only says that the patch itself is broken (a name that is not there) is no sight of the bug: it is raised
+as `BrokenPatch`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from difflib import ndiff
-from typing import Final
+from io import StringIO
+from typing import Any, Final
+
+import pytest
 
 from tests.raft.playing import FILES, play
 
 SCRIPT_S_MAX: Final = 10
+TEST_S_MAX: Final = 60
 SEED_S_MAX: Final = 60
 """Seconds of a core, however busy the machine is. What takes longer does not end: a bug of its own kind."""
 _BROKEN: Final = (NameError, AttributeError, ImportError, SyntaxError)
@@ -51,8 +56,34 @@ def _check(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
+class _Failures:
+    """A plugin of pytest: the exceptions that failed."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        if call.excinfo is not None:
+            self.errors.append(call.excinfo.value)
+
+
+def _seen_by_test(name: str) -> str:
+    failures, output = _Failures(), StringIO()
+    with redirect_stdout(output), _at_most(TEST_S_MAX):
+        status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", name], plugins=[failures])
+    for error in failures.errors:
+        _check(error)
+    if status == pytest.ExitCode.OK:
+        return ""
+    if not failures.errors:
+        raise BrokenPatch(f"pytest ends with {status}: {output.getvalue()[-500:]}")
+    return _first_line(failures.errors[0])
+
+
 def seen_by_script(name: str) -> str:
-    """What is another outcome, or "" where nothing is."""
+    """What is another outcome, or "" where nothing is. `name`: a golden file, or a test of pytest (`FILE::NAME`)."""
+    if "::" in name:
+        return _seen_by_test(name)
     expected = FILES[name].read_text()
     try:
         with _at_most(SCRIPT_S_MAX):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 TABLE: Final = Path(__file__).with_name("table.md")
-_COLUMNS: Final = ("bug", "source", "script", "scripts in all", "seeds needed", "what the simulator said")
+_COLUMNS: Final = ("bug", "source", "script or test", "of them in all", "seeds needed", "what the simulator said")
 _NONE: Final = "-"
 _WHAT_LENGTH_MAX: Final = 110
 
@@ -35,10 +35,10 @@ def write(rows: Sequence[Row], *, seeds_max: int, tree: str, path: Path = TABLE)
         "# Bugs that the tests must see",
         "",
         f"Written by `make mutations` of tree {tree}: {len(rows)} bugs, each put into the product by itself, all seen.",
-        f"{sum(bool(row.script) for row in rows)} by the golden file of tests/raft that claims the point; "
+        f"{sum(bool(row.script) for row in rows)} by the golden file or the test that claims the point; "
         f"{len(needed)} by the simulator, within {seeds_max} seeds, counted from 1: median {median(needed or [0]):g}, "
         f"at most {max(needed, default=0)}.",
-        f"{len(script_only)} by a golden file alone: {_why(script_only, seeds_max)}",
+        f"{len(script_only)} by a golden file or a test alone: {_why(script_only, seeds_max)}",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{' --- |' * len(_COLUMNS)}",

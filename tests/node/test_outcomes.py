@@ -1,0 +1,122 @@
+"""What a client is told about a command whose way is not certain (node/pending.py, node/proposing.py)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rocinante.errors import OutcomeUnknown, SessionExpired, Unavailable
+from rocinante.node.pending import Pending
+from rocinante.node.proposing import Proposer
+from rocinante.node.requests import Ingress, Proposal, Read, WaitingReads
+from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.ports import SessionRef
+from rocinante.state.command import Kind
+from tests.raft.harness import Cluster
+
+
+class Waiting:
+    """A node's commands that wait, and a core that it can give them to: 1 of three, which leads or follows."""
+
+    def __init__(self, leader: int = 1) -> None:
+        self.cluster = Cluster([1, 2, 3])
+        self.cluster.elect(leader)
+        self.core = self.cluster.nodes[1].raft
+        self.ingress = Ingress(proposals_max=100, bytes_max=1 << 20)
+        self.again: list[Proposal] = []
+        self.pending = Pending(self.ingress, self.again.append)
+        self.frames: list[tuple[int, pb.PeerMessage]] = []
+        self.proposer = Proposer(self.core, self.pending, self._send)
+
+    def hand_over(self, to: int) -> None:
+        """Another leads, in another term."""
+        leader = self.cluster.leader
+        assert leader is not None
+        leader.raft.transfer(to)
+        self.cluster.stabilize()
+
+    def _send(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool:
+        self.frames.append((to, frame))
+        return True
+
+    def add(self, *, session: SessionRef | None = None) -> Proposal:
+        proposal = self.pending.add(Kind.KV_PUT, b"body", session, time.monotonic() + 60)
+        self.pending.gateway.open = True
+        self.proposer.take(self.ingress.take().proposals)
+        return proposal
+
+
+def test_what_was_never_tried_has_certainly_not_happened() -> None:
+    waiting = Waiting()
+    proposal = waiting.add()
+    waiting.pending.give_up(proposal)
+    assert isinstance(proposal.future.exception(0), Unavailable)
+
+
+def test_what_was_tried_may_have_happened() -> None:
+    waiting = Waiting()
+    proposal = waiting.add()
+    waiting.proposer.run()
+    assert proposal.tries == 1
+    waiting.pending.give_up(proposal)
+    assert isinstance(proposal.future.exception(0), OutcomeUnknown)
+
+
+@pytest.mark.parametrize("leader", [1, 2])
+def test_a_change_of_leader_is_no_answer_but_another_try(leader: int) -> None:
+    waiting = Waiting(leader)
+    proposal = waiting.add()
+    waiting.proposer.run()
+    waiting.hand_over(3)
+    waiting.proposer.run()
+    assert not proposal.future.done()
+    assert proposal.tries == 2
+    assert waiting.frames[-1][0] == 3
+    assert list(waiting.frames[-1][1].forward.commands) == [proposal.command]
+
+
+def test_a_refusal_takes_back_only_the_try_that_was_refused() -> None:
+    """The other one may be in the log."""
+    waiting = Waiting(leader=2)
+    proposal = waiting.add()
+    waiting.proposer.run()
+    waiting.hand_over(3)
+    waiting.proposer.run()
+    number = waiting.frames[-1][1].forward.number
+    waiting.proposer.take_dropped(pb.ForwardDropped(number=number, reason="full", exhausted=True))
+    assert proposal.tries == 1
+    waiting.pending.give_up(proposal)
+    assert isinstance(proposal.future.exception(0), OutcomeUnknown)
+
+
+@pytest.mark.parametrize(("tries", "again"), [(1, True), (2, False)])
+def test_a_command_of_an_ended_gateway_session_gets_a_new_name_only_if_it_was_tried_once(
+    tries: int, again: bool
+) -> None:
+    """Tried twice, the first may have been applied before the session ended."""
+    waiting = Waiting()
+    proposal = waiting.add()
+    proposal.tries = tries
+    waiting.pending.resolve(7, 1, [(proposal.session, proposal.seq, SessionExpired("it ended"))])
+    assert bool(waiting.again) is again
+    if not again:
+        assert isinstance(proposal.future.exception(0), OutcomeUnknown)
+
+
+def test_a_clients_own_session_is_never_renamed() -> None:
+    waiting = Waiting()
+    proposal = waiting.add(session=SessionRef(5, 1, 1))
+    proposal.tries = 1
+    waiting.pending.resolve(7, 1, [(5, 1, SessionExpired("it ended"))])
+    assert not waiting.again
+    assert isinstance(proposal.future.exception(0), SessionExpired)
+
+
+def test_a_read_waits_until_its_point_is_applied() -> None:
+    waiting = WaitingReads()
+    reads = [Read(time.monotonic() + 60, Waiting().add().future)]  # type: ignore[arg-type]  # any future does
+    assert waiting.add(5, reads, applied=4) == []
+    assert waiting.applied(4) == []
+    assert waiting.applied(5) == reads
+    assert waiting.add(5, reads, applied=5) == reads
