@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -142,10 +143,12 @@ def main(arguments: list[str] | None = None) -> int:
     results = run(options, stints, directory, console)
     order = list(faults)
     console.print(as_table(results, order))
+    seconds = time.monotonic() - began
     if options.json:
-        options.json.write_text(as_json(results, seed=options.seed, seconds=time.monotonic() - began))
+        options.json.write_text(as_json(results, seed=options.seed, seconds=seconds))
     if options.markdown:
-        options.markdown.write_text(as_markdown(results, order))
+        command = f"python -m tests.faults {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip()
+        options.markdown.write_text(as_markdown(results, order, command=command, seconds=seconds))
     if left := left_behind():
         console.print("left behind:", *left, sep="\n  ", highlight=False)
         return 1

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from rich.table import Table
 
 from tests.faults.rounds import Result
+from tests.support.tools import ROOT
 
+COMMAND_S: Final = 10.0
 COLUMNS: Final = (
     "fault",
     "rounds",
@@ -55,10 +60,30 @@ def as_table(results: Sequence[Result], order: Sequence[str]) -> Table:
     return table
 
 
-def as_markdown(results: Sequence[Result], order: Sequence[str]) -> str:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
+def as_markdown(results: Sequence[Result], order: Sequence[str], *, command: str, seconds: float) -> str:
+    """The table, and under which circumstances it came about."""
+    sizes = sorted({result.nodes for result in results})
+    rounds = ", ".join(f"{sum(result.nodes == size for result in results)} with {size} nodes" for size in sizes)
+    lines = [
+        f"`{command}`, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"{seconds / 60:.0f} minutes; {len(results)} rounds: {rounds}.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "| --- |" + " ---: |" * (len(COLUMNS) - 1),
+    ]
     lines += ["| " + " | ".join(row) + " |" for row in rows(results, order)]
     return "\n".join(lines) + "\n"
+
+
+def commit() -> str:
+    """What was run; with a plus where files differ from it."""
+    try:
+        run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True, timeout=COMMAND_S)
+        head = run(["git", "rev-parse", "--short=10", "HEAD"]).stdout.strip()
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return head + ("+" if changed else "")
 
 
 def as_json(results: Sequence[Result], *, seed: str, seconds: float) -> str:
