@@ -25,8 +25,8 @@ from rocinante.cli.flow_options import (
     ProtocolsOption,
     SourceOption,
     StatesOption,
-    ZoneOption,
     UntilOption,
+    ZoneOption,
     named_flows,
     selection,
 )
@@ -352,7 +352,13 @@ def delete(
         say(f"deleted {done.deleted}")
 
 
-app.command("delete", cls=ClusterCommand, hidden=True, help="Delete flows (as `rocinante flow del`).")(delete)
+app.command(
+    "delete",
+    cls=ClusterCommand,
+    hidden=True,
+    help="Delete flows: the same as `rocinante flow del`.",
+    epilog=examples("rocinante flow delete 00000406c0000201c6336407a11201bb"),
+)(delete)
 
 
 def _progress(done: DeleteProgress) -> None:

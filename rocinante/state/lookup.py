@@ -84,19 +84,30 @@ class LookUp:
             if store is not None:
                 self._in_store(store, self._origins.setdefault(origin, len(self._origins) + 1), first, keys, newest)
 
-    def _in_store(self, store: RowStore, number: int, first: int, keys: Raw, newest: NDArray[np.uint64] | None) -> None:
+    def _in_store(
+        self, store: RowStore, number: int, first: int, keys: Raw, newest: NDArray[np.uint64] | None
+    ) -> None:
         rows = store.find(keys)
-        alive = np.flatnonzero((rows >= 0) & (store.deadlines[rows] > self._now_ms))  # row -1 is some row: no harm
+        there = rows >= 0
+        there &= store.deadlines.take(rows, mode="clip") > self._now_ms
+        if newest is None:
+            # What is not there gets some row's value, which nobody reads: that is cheaper than to leave it out.
+            store.slots.take(rows, out=self._slots[first : first + len(keys)], mode="clip")
+            np.multiply(there, number, out=self._found[first : first + len(keys)], casting="unsafe")
+            if store.outside:
+                alive = np.flatnonzero(there)
+                self._take_outside(store, rows[alive], alive + first)
+            return
+        alive = np.flatnonzero(there)
         rows = rows[alive]
         slots = store.slots[rows]
         places = alive + first
-        if newest is not None:
-            updated = columns.values_of(slots)["updated_ms"].astype(np.uint64)
-            better = np.flatnonzero((self._found[places] == 0) | (updated > newest[alive]))
-            alive, rows, slots, places = alive[better], rows[better], slots[better], places[better]
-            newest[alive] = updated[better]
-            if self._outside:
-                self._forget(places)
+        updated = columns.values_of(slots)["updated_ms"].astype(np.uint64)
+        better = np.flatnonzero((self._found[places] == 0) | (updated > newest[alive]))
+        alive, rows, slots, places = alive[better], rows[better], slots[better], places[better]
+        newest[alive] = updated[better]
+        if self._outside:
+            self._forget(places)
         self._slots[places] = slots
         self._found[places] = number
         if store.outside:

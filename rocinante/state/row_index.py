@@ -103,17 +103,20 @@ class RowIndex:
 
     def _find(self, keys: U64, hashes: U64, buckets: I64) -> I64:
         found = np.full(len(buckets), -1, np.int64)
-        current = self._heads[buckets]
+        current = self._heads.take(buckets)
         waiting = np.flatnonzero(current)
         rows = current[waiting].astype(np.int64)
         wanted = hashes[waiting]
         while waiting.size:
             rows -= 1
-            links = self._links[rows]
+            links = self._links.take(rows)
             hits = np.flatnonzero((links >> _SHIFT) == wanted)
             following = links.astype(np.uint32)
             if hits.size:
-                same = (self._keys[rows[hits]] == keys[waiting[hits]]).all(axis=1)
+                stored, asked = self._keys.take(rows.take(hits), axis=0), keys.take(waiting.take(hits), axis=0)
+                same = stored[:, 0] == asked[:, 0]
+                for word in range(1, stored.shape[1]):
+                    same &= stored[:, word] == asked[:, word]
                 if not same.all():  # another key with the same hash
                     hits = hits[same]
                 found[waiting[hits]] = rows[hits]

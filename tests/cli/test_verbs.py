@@ -193,7 +193,7 @@ def test_flows_from_json_lines(on: Run, tmp_path: Path) -> None:
     file.write_bytes(again.out)
     assert on("flow", "put", str(file)).status == 0, "what is listed can be put back"
     assert on("flow", "put", "--until", "applied:node1", str(file)).status == 0
-    assert 'until: \'soon\' is not "committed"' in on("flow", "put", "--until", "soon", str(file)).err
+    assert "until: 'soon' is not \"committed\"" in on("flow", "put", "--until", "soon", str(file)).err
     assert "node9 (is no member; there are node1)" in on("flow", "put", "--until", "applied:node9", str(file)).err
     for wrong, message in [("{", ":1: is not JSON"), ("[]", ":1: must be a JSON object"), ('\n{"mark": "x"}', ":2.")]:
         file.write_text(wrong)
