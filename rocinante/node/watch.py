@@ -97,7 +97,8 @@ class WatchHub:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[Watcher, None] = {}
+        """In the order in which they came, which is the order in which they are told."""
         self._history: deque[AppliedEvents] = deque()
         self._history_bytes = 0
         self._complete_after = 0
@@ -115,7 +116,7 @@ class WatchHub:
             self._history.clear()
             self._history_bytes = 0
             self._complete_after = index
-            watchers, self._watchers = self._watchers, set()
+            watchers, self._watchers = self._watchers, {}
         for watcher in watchers:
             watcher.end(lost=True)
 
@@ -131,7 +132,8 @@ class WatchHub:
                 self._history_bytes -= gone.size_bytes
                 self._complete_after = gone.index
             lost = [watcher for watcher in self._watchers if not watcher.push(events)]
-            self._watchers.difference_update(lost)
+            for watcher in lost:
+                del self._watchers[watcher]
             self.fell_behind += len(lost)
 
     def watch(self, from_index: int, applied: int) -> Watcher:
@@ -150,17 +152,17 @@ class WatchHub:
                 )
             backlog = [event for event in self._history if event.index > from_index] if from_index else []
             watcher = Watcher(self, backlog)
-            self._watchers.add(watcher)
+            self._watchers[watcher] = None
             return watcher
 
     def remove(self, watcher: Watcher) -> None:
         with self._lock:
-            self._watchers.discard(watcher)
+            self._watchers.pop(watcher, None)
 
     def end(self) -> None:
         """The node stops."""
         with self._lock:
             self._ended = True
-            watchers, self._watchers = self._watchers, set()
+            watchers, self._watchers = self._watchers, {}
         for watcher in watchers:
             watcher.end(lost=False)
