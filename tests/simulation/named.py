@@ -140,4 +140,35 @@ SITUATIONS: Final = (
     "wiped node votes again",
 )
 
+RARE: Final = frozenset(
+    {
+        "a change of the membership is overwritten by another leader",
+        "an unapplied change keeps from campaigning",
+        "change refused: another is pending",
+        "change to 1 voter",
+        "change to 7 voters",
+        "command below the floor refused",
+        "joint configuration left by a later leader",
+        "joint configuration left by hand",
+        "leader inherits an uncommitted change",
+        "learner removed",
+        "majority healed in a joint configuration",
+        "majority healed, with learners",
+        "old snapshot ignored",
+        "older snapshot used, for the newest is damaged",
+        "removed or demoted leader steps down",
+        "rotation by transfer",
+        "rotation resumes, for nobody took over",
+        "snapshot only moves the commit",
+        "snapshot refused while another comes in",
+        "snapshot refused, it is old",
+        "snapshot replaced a conflicting log",
+        "ticks skipped after standing still",
+        "transfer given up",
+        "transfer refused",
+        "watch told that its revision is compacted",
+    }
+)
+"""Situations that a few hundred lives may all miss."""
+
 NAMED: Final = frozenset({*(FAULT + name for name in FAULTS), *(REACHED + name for name in SITUATIONS)})
