@@ -92,7 +92,7 @@ class SnapshotTransfer:
                     raise StorageError("the node stops")
                 yield pb.SnapshotChunk(offset=self.sent_bytes, data=data)
                 self.sent_bytes += len(data)
-        except StorageError:
+        except StorageError as error:
             # gRPC swallows what an iterator raises; without this line nobody would know why the stream broke.
-            logger.exception("snapshot %d cannot be read for %s", meta.index, self.peer.name)
+            logger.error("snapshot %d cannot be read for %s: %s", meta.index, self.peer.name, error)  # noqa: TRY400
             raise
