@@ -51,7 +51,7 @@ def test_a_file_made_to_take_long_takes_a_bounded_time(content: bytes) -> None:
 def test_the_command_says_it_in_lines_and_ends_with_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cluster.yaml"
 
-    @settings(examples(60))
+    @settings(examples(40))
     @given(content=hostile(seeds()))
     def check(content: bytes) -> None:
         path.write_bytes(content)

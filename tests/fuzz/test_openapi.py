@@ -26,7 +26,8 @@ from tests.support.cluster import Cluster
 HERE: Final = Path(__file__).parent
 COMMAND: Final = Path(sys.executable).with_name("schemathesis")
 LEFT_OUT: Final = ["/v1/events", "/v1/admin/stop", "/v1/admin/grpc"]
-SECONDS_MAX: Final = 100.0 if not FACTOR else 3600.0
+SECONDS_MAX: Final = 300.0 if not FACTOR else 7200.0
+pytestmark = pytest.mark.timeout(SECONDS_MAX + 60)
 EXAMPLES: Final = 2
 """Of each operation beside the boundaries, which are the most."""
 

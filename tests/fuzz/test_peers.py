@@ -83,14 +83,14 @@ def survives(node: HandDriven, batches: list[bytes]) -> None:
     node.check_serves()
 
 
-@settings(examples(250))
+@settings(examples(120))
 @given(life=st.sampled_from(LIVES), streams=st.lists(st.lists(MESSAGES, max_size=4), max_size=4))
 def test_streams_of_a_member(life: type[HandDriven], streams: list[list[pb.PeerMessage]]) -> None:
     with life() as node:
         survives(node, [pb.PeerBatch(hello=hello(), messages=each).SerializeToString() for each in streams])
 
 
-@settings(examples(100))
+@settings(examples(50))
 @given(life=st.sampled_from(LIVES), batch=messages(pb.PeerBatch, KNOWN))
 def test_streams_of_anybody(life: type[HandDriven], batch: pb.PeerBatch) -> None:
     with life() as node:
@@ -113,7 +113,7 @@ def appends(draw: st.DrawFn) -> pb.PeerMessage:
     )
 
 
-@settings(examples(250))
+@settings(examples(150))
 @given(life=st.sampled_from(LIVES), sent=st.lists(appends() | MESSAGES, max_size=6))
 def test_a_leader_that_appends_anything(life: type[HandDriven], sent: list[pb.PeerMessage]) -> None:
     with life() as node:
@@ -123,7 +123,7 @@ def test_a_leader_that_appends_anything(life: type[HandDriven], sent: list[pb.Pe
 @pytest.mark.parametrize("life", LIVES, ids=["follower", "leader", "without a leader"])
 @pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.SNAPSHOT])
 @pytest.mark.parametrize("field", ["term", "log_index", "log_term", "commit", "hint_index", "hint_term", "context"])
-@pytest.mark.parametrize("number", [2**31, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1])
+@pytest.mark.parametrize("number", [2**63 - 1, 2**64 - 1])
 def test_one_absurd_number(life: type[HandDriven], kind: MessageType, field: str, number: int) -> None:
     """In a message that is right otherwise; also as a vote that breaks leases."""
     fields = {"term": 3, "log_index": 9, "log_term": 2, field: number}

@@ -136,7 +136,7 @@ def install_seeds() -> list[bytes]:
 
 
 TARGETS: Final = [
-    Target("peer_exchange", one_exchange, exchange_seeds, 1024, 400),
+    Target("peer_exchange", one_exchange, exchange_seeds, 1024, 250),
     Target("peer_message", one_message, message_seeds, 512),
-    Target("peer_snapshot", one_install, install_seeds, 4096, 150),
+    Target("peer_snapshot", one_install, install_seeds, 4096, 100),
 ]
