@@ -227,7 +227,7 @@ WRITER_IN_FLIGHT: Final = 8
 """Batches of a writer on their way at a time."""
 WRITER_IN_FLIGHT_MAX: Final = 256
 WRITER_RECORDS_MAX: Final = 131_072
-"""Records that a writer holds, waiting and on their way (about 350 bytes of memory each)."""
+"""Records that a writer holds, waiting and on their way (about 450 bytes of memory each)."""
 WRITER_BYTES_MAX: Final = 64 * MIB
 WRITER_CLOSE_TIMEOUT_S: Final = 5.0
 """How long closing a writer waits for its thread."""

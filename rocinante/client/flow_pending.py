@@ -54,6 +54,16 @@ class Pairs(NamedTuple):
     """Packed key → packed value."""
     given: int
     """How many there were, with those of flows that came twice."""
+    batch: bytes
+    """All of them, encoded."""
+
+    @property
+    def size_bytes(self) -> int:
+        """As they will be sent."""
+        width = _WIDTH.get(self.kind)
+        if width is not None:
+            return width * len(self.records)
+        return sum(_OVERHEAD + len(key) + len(value) for key, value in self.records.items())
 
 
 def pairs_of(flows: Given) -> list[Pairs]:
@@ -64,11 +74,27 @@ def pairs_of(flows: Given) -> list[Pairs]:
             return [_read(flows)]
         if isinstance(flows, FlowColumns):
             return [_read(batch, checked=True) for batch in encode_columns(flows)]
-        some = [flows] if isinstance(flows, FlowRecord) else flows
-        return [_read(batch, checked=batch[5] != BatchKind.VARIABLE) for batch in encode_batch(some)]
+        return _of_objects([flows] if isinstance(flows, FlowRecord) else list(flows))
     except FlowError as error:
         where = f"flows[{error.index}].{error.field}" if error.index >= 0 else error.field
         raise InvalidArgument(where, error.problem) from None
+
+
+def _of_objects(records: list[FlowRecord]) -> list[Pairs]:
+    batches = encode_batch(records)
+    for number, record in enumerate(records):  # the format would hold more
+        if len(record.application_data) > FLOW_APPLICATION_DATA_BYTES_MAX:
+            problem = f"{len(record.application_data)} bytes; at most {FLOW_APPLICATION_DATA_BYTES_MAX}"
+            raise FlowError("application_data", problem, number)
+    replaced = 0
+    if len({batch[5] for batch in batches}) > 1:
+        # The order between kinds is lost in batches: of a flow that has several here only the last record goes on.
+        last = {record.key: record for record in records}
+        replaced = len(records) - len(last)
+        if replaced:
+            batches = encode_batch(last.values())
+    parts = [_read(batch, checked=True) for batch in batches]
+    return [parts[0]._replace(given=parts[0].given + replaced), *parts[1:]] if parts else []
 
 
 def _read(batch: bytes, *, checked: bool = False) -> Pairs:
@@ -81,8 +107,8 @@ def _read(batch: bytes, *, checked: bool = False) -> Pairs:
             application_data_bytes_max=FLOW_APPLICATION_DATA_BYTES_MAX,
         )
     if info.kind in PAIRS:
-        return Pairs(info.kind, dict(PAIRS[info.kind].iter_unpack(payload(batch))), info.count)
-    return Pairs(info.kind, dict(iter_pairs(batch, info)), info.count)
+        return Pairs(info.kind, dict(PAIRS[info.kind].iter_unpack(payload(batch))), info.count, batch)
+    return Pairs(info.kind, dict(iter_pairs(batch, info)), info.count, batch)
 
 
 class Taken(NamedTuple):
@@ -97,6 +123,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._waiting: dict[BatchKind, dict[bytes, bytes]] = {kind: {} for kind in BatchKind}
+        self._encoded: dict[BatchKind, bytes] = {}
+        """Of a kind: the batch that has exactly the records that wait, where there is one."""
         self._variable_bytes = 0
         self._next_kind = 0
         self._busy: set[bytes] = set()
@@ -119,7 +147,8 @@ class Pending:
         return fixed + self._variable_bytes
 
     def add(self, pairs: Pairs) -> int:
-        """Records take the place of those of the same flows. Returns how many were replaced, here and before."""
+        """Records take the place of those of the same flows. Returns how many were replaced, here and before. `pairs`
+        belongs to this object from now on."""
         before = len(self)
         for kind, waiting in self._waiting.items():
             if kind is not pairs.kind and waiting:
@@ -128,12 +157,19 @@ class Pending:
         if pairs.kind is BatchKind.VARIABLE:
             for key in self._waiting[pairs.kind].keys() & pairs.records.keys():
                 self._drop(pairs.kind, key)
-            self._variable_bytes += sum(_OVERHEAD + len(key) + len(value) for key, value in pairs.records.items())
-        self._waiting[pairs.kind].update(pairs.records)
+            self._variable_bytes += pairs.size_bytes
+        if self._waiting[pairs.kind]:
+            self._waiting[pairs.kind].update(pairs.records)
+            self._encoded.pop(pairs.kind, None)
+        else:
+            self._waiting[pairs.kind] = pairs.records
+            if pairs.given == len(pairs.records):
+                self._encoded[pairs.kind] = pairs.batch
         return before + pairs.given - len(self)
 
     def _drop(self, kind: BatchKind, key: bytes) -> None:
         value = self._waiting[kind].pop(key)
+        self._encoded.pop(kind, None)
         if kind is BatchKind.VARIABLE:
             self._variable_bytes -= _OVERHEAD + len(key) + len(value)
 
@@ -163,17 +199,20 @@ class Pending:
         waiting = self._waiting[kind]
         if len(waiting) <= most and self._busy.isdisjoint(waiting):
             keys, values = list(waiting), list(waiting.values())
+            batch = self._encoded.pop(kind, b"")
             self._waiting[kind] = {}
         else:
             keys = list(islice(filterfalse(self._busy.__contains__, waiting), most))
             if not keys:
                 return None
             values = list(map(waiting.pop, keys))
+            batch = b""
+            self._encoded.pop(kind, None)
         self._busy.update(keys)
         if kind is BatchKind.VARIABLE:
-            batch = variable_batch(list(zip(keys, values, strict=True)))
+            batch = batch or variable_batch(list(zip(keys, values, strict=True)))
             self._variable_bytes -= len(batch) - HEADER_BYTES
-        else:
+        elif not batch:
             header = HEADER.pack(MAGIC, VERSION, kind, 0, len(keys))
             batch = b"".join(chain((header,), chain.from_iterable(zip(keys, values, strict=True))))
         self.busy_bytes += len(batch)

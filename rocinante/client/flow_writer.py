@@ -190,10 +190,9 @@ class FlowWriter:
     def _fits(self, part: Pairs) -> bool:
         pending = self._pending
         held = len(pending) + pending.busy
-        size = sum(len(key) + len(value) for key, value in part.records.items()) if held else 0
         return not held or (
             held + len(part.records) <= self._records_max
-            and pending.size_bytes + pending.busy_bytes + size <= self._bytes_max
+            and pending.size_bytes + pending.busy_bytes + part.size_bytes <= self._bytes_max
         )
 
     # --- waiting

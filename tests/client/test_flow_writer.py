@@ -179,7 +179,7 @@ def test_reports_of_each_batch(client: Client) -> None:
 
 BAD: list[tuple[Any, str]] = [
     (FlowRecord(FlowTuple(0, 6, b"123", 1, b"4567", 2)), r"flows\[0\]\.original\.source"),
-    ([record(1), record(2, application_data=bytes(2000))], r"flows\[0\]\.application_data: 2000 bytes; at most 1024"),
+    ([record(1), record(2, application_data=bytes(2000))], r"flows\[1\]\.application_data: 2000 bytes; at most 1024"),
     (b"RFB1", "batch"),
     (FlowColumns(source=[1, 2], destination=[3, 4], protocol=[6, 300]), r"flows\[1\]\.protocol"),
 ]
