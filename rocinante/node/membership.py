@@ -54,6 +54,8 @@ class Membership:
         self._members = dict(members)
         """All that were ever described: the YAML's, the snapshot's, the changes'."""
         self._config = config
+        self._knowing: set[int] = set()
+        """Peers that said that this node is no member any more."""
         self._guests: set[int] = set()
         """Peers outside the configuration whom this node answers all the same (guests.py)."""
         self.published: tuple[tuple[Member, ...], bool] = ((), False)
@@ -97,6 +99,7 @@ class Membership:
                 self._transport.remove(identifier)
         self.connect()
         if self._node_id in config.members:
+            self._knowing.clear()
             self._on_member()
 
     def meet(self, guest: Member) -> None:
@@ -125,14 +128,24 @@ class Membership:
             self._on_removed()
         return dict(self._members)
 
-    def stranger_at(self, index: int, commit: int) -> None:
+    def stranger_at(self, peer: int, index: int, commit: int) -> None:
         """A peer that has applied everything up to `index` says that this node, which knows of `commit`, is no member.
 
         Configurations have one order, the log's: if the peer is at least as far, this node was a member and is no
         longer. (A peer that is behind may not have heard of it yet.) The leader tells nobody that it was removed.
         """
-        if self._node_id in self._config.members and index >= commit:
+        if index < commit:
+            return
+        self._knowing.add(peer)
+        if self._node_id in self._config.members:
             self._on_removed()
+
+    def others_know(self) -> bool:
+        """A majority of the voters that are left refuse this node, and would after a restart: they need its vote no
+        more. Should they restart before, they could count it in again, and never elect without it.
+        """
+        voters = self._config.voters - {self._node_id}
+        return 2 * len(self._knowing & voters) > len(voters) or not voters
 
     def _describe(self, config: Config) -> list[str]:
         rows = [self.name_of(identifier) for identifier in sorted(config.voters)]

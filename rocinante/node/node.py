@@ -99,7 +99,7 @@ class Node:
             own=own_member(self.controller),
             on_change=lambda: self.ingress.put_act(self._tell_peers),
             on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
-            on_stranger=lambda index: self.membership.stranger_at(index, self.driver.core.log.commit),
+            on_stranger=lambda peer, index: self.membership.stranger_at(peer, index, self.driver.core.log.commit),
         )
         core = make_core(opened, self.id, core_options(config))
         snapshots = opened.engine.snapshots
@@ -175,6 +175,7 @@ class Node:
             membership=self.membership,
             snapshots=snapshots,
             applied=lambda: self.apply.applied,
+            durable=lambda: self.driver.core.durable.commit,
         )
         self.peer_service = PeerService(self.receiver)
 
@@ -292,8 +293,9 @@ class Node:
             keep_from = max(1, meta.index + 1 - self.keep_entries)
             if meta.index <= core.log.last_index:
                 keep_from = max(keep_from, core.log.first_within(meta.index, limits.COMPACT_KEEP_BYTES))
-            core.compact(min(keep_from - 1, meta.index), meta)
-            self.disk.compact(meta, keep_from)
+            # Not where the leader's newer one came meanwhile: then the log does not reach back to this one any more.
+            if core.compact(min(keep_from - 1, meta.index), meta):
+                self.disk.compact(meta, keep_from)
 
         self.ingress.put_act(compact)
 

@@ -42,6 +42,7 @@ class Receiver:
         membership: Membership,
         snapshots: SnapshotStore,
         applied: Callable[[], int],
+        durable: Callable[[], int],
     ) -> None:
         self._cluster_id = cluster_id
         self._node_id = node_id
@@ -50,6 +51,8 @@ class Receiver:
         self._membership = membership
         self._snapshots = snapshots
         self._applied = applied
+        self._durable = durable
+        """The commit index that a restart would know."""
         self._guests = Guests()
         self._lock = Lock()
         self._receiving = False
@@ -74,7 +77,9 @@ class Receiver:
         if self._membership.is_known(sender) or not self._guests.is_stranger(sender, self._applied()):
             return 0
         self._membership.part(sender)
-        return max(1, self._applied())  # 1, the index of the beginning, where nothing was applied yet
+        # What a restart would forget is not told: who was removed stops, and this node could need its vote again.
+        # 1 is the index of the beginning, where nothing was applied yet.
+        return max(1, min(self._applied(), self._durable()))
 
     def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
         self._transport.heard(sender)

@@ -87,9 +87,10 @@ class Switch:
     def remove(self) -> None:
         """This node is no member any more. (On the driver's thread.)
 
-        It leaves only after a while: that its removal is committed may be on its way to the others, from this very
-        node. Without it they would still count it in; until they know, they may need its vote. And the removal may be
-        of a former life: who catches up after it was added again meets it in the log, before the addition.
+        It takes no more requests, but leaves only after a while, when the others know: that its removal is committed
+        may be on its way to them, from this very node. Until then they count it in, and may need its vote. And the
+        removal may be of a former life: who catches up after it was added again meets it in the log, before the
+        addition.
         """
         if not self.removed:
             self.removed = True
@@ -114,6 +115,9 @@ class Switch:
                 self.take_back()
             else:
                 self._node.driver.later(limits.REMOVED_LINGER_S, self._leave_for_good)
+            return
+        if not self._node.membership.others_know():
+            self._node.driver.later(limits.REMOVED_LINGER_S, self._leave_for_good)
             return
         self._gone = True
         self._leave("the node was removed from the cluster")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from rocinante import limits
@@ -43,7 +44,7 @@ class _Link:
 class Transport:
     """See the module. All that changes something runs on the driver's event loop; `on_change` is called there when a
     channel connects or breaks, `on_gone` with the id of a peer whose host refuses connections, `on_stranger` with the
-    index up to which a peer knows that this node is no member."""
+    id of a peer and the index up to which it knows that this node is no member."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Transport:
         own: Member,
         on_change: Callable[[], None],
         on_gone: Callable[[int], None],
-        on_stranger: Callable[[int], None],
+        on_stranger: Callable[[int, int], None],
     ) -> None:
         self._cluster_id = cluster_id
         self._own = own
@@ -87,8 +88,9 @@ class Transport:
         def channel(kind: str, messages_max: int) -> Channel:
             outbox = Outbox(messages_max=messages_max, bytes_max=limits.PEER_QUEUE_BYTES_MAX)
             on_gone = self._on_gone if kind == "heartbeat" else None
+            on_stranger = partial(self._on_stranger, member.id)
             hello = self._hello(member.id, kind)
-            return Channel(kind, member, hello, outbox, self._on_change, on_gone, self._on_stranger)
+            return Channel(kind, member, hello, outbox, self._on_change, on_gone, on_stranger)
 
         append = channel("append", limits.PEER_QUEUE_MESSAGES_MAX)
         heartbeat = channel("heartbeat", limits.PEER_HEARTBEAT_QUEUE_MESSAGES_MAX)
