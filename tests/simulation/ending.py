@@ -148,6 +148,8 @@ class Ending:
             for key in simulation.keys:
                 for verb in ("get", "put"):
                     self._final_call(client, host, key, verb)
+        for watcher in simulation.watchers:
+            watcher.slow = 0.0
         until = self._world.now + HEAL_S
         self._world.run_until(until, lambda: all(watcher.has_all() for watcher in simulation.watchers))
         for watcher in simulation.watchers:

@@ -253,7 +253,9 @@ class Host:
         self.refused[peer.id] = self.world.now + limits.PEER_REFUSED_REDIAL_S * self.world.random.uniform(0.5, 1.0)
         transport = peer.node.transport
         assert isinstance(transport, SimTransport)
-        self.world.at(self.network.delay((self.id, peer.id)), peer, "stranger", lambda: transport.stranger(known))
+        self.world.at(
+            self.network.delay((self.id, peer.id)), peer, "stranger", lambda: transport.stranger(self.id, known)
+        )
         return False
 
     # --- life

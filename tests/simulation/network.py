@@ -160,7 +160,7 @@ class SimTransport(Transport):
         self.host: Host = current_host()
         self.changed: Callable[[], None] = wiring["on_change"]
         self.gone: Callable[[int], None] = wiring["on_gone"]
-        self.stranger: Callable[[int], None] = wiring["on_stranger"]
+        self.stranger: Callable[[int, int], None] = wiring["on_stranger"]
         self._transfers: set[int] = set()
 
     def _make_link(self, member: Member) -> Any:

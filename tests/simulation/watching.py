@@ -122,8 +122,6 @@ class KeyWatcher:
         self.next_revision = world.random.choice((0, 2))
         """The first that it was not told of; 0: from now on."""
         self.slow = world.random.choice((0.0, 0.0, 0.3))
-        self.patient = False
-        """Stays with a node that stands still."""
         self._stream: _Stream | None = None
         self._host: Host | None = None
         self._life = 0
