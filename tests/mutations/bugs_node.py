@@ -10,7 +10,7 @@ DISK: Final = (
     bug(
         "term and vote are not written",
         "PySyncObj #202",
-        ("node/disk.py", "            if term_vote != self._term_vote:\n", "            if False:\n"),
+        ("node/disk.py", "return ready.must_persist", "return bool(ready.entries) or ready.snapshot is not None"),
     ),
     bug(
         "a write is acknowledged before it is synced",
