@@ -84,9 +84,7 @@ class LookUp:
             if store is not None:
                 self._in_store(store, self._origins.setdefault(origin, len(self._origins) + 1), first, keys, newest)
 
-    def _in_store(
-        self, store: RowStore, number: int, first: int, keys: Raw, newest: NDArray[np.uint64] | None
-    ) -> None:
+    def _in_store(self, store: RowStore, number: int, first: int, keys: Raw, newest: NDArray[np.uint64] | None) -> None:
         rows = store.find(keys)
         there = rows >= 0
         there &= store.deadlines.take(rows, mode="clip") > self._now_ms
