@@ -39,6 +39,7 @@ IPV4_OFFSET_MASK: Final = 0x1FFF
 IPV6_HEADER_BYTES: Final = 40
 
 NO_FRAGMENT: Final = -1
+NO_PROTOCOL: Final = -1
 
 
 class Packet(NamedTuple):
@@ -115,7 +116,7 @@ def _linked(layer: type[dpkt.Packet], data: bytes, wire_bytes: int) -> Packet | 
         raise Malformed(f"{layer.__name__}: {error or type(error).__name__}") from error
     wire_bytes -= layer.__hdr_len__ + VLAN_TAG_BYTES * len(tags)
     if isinstance(below, IP | IP6):
-        return _network(below, wire_bytes)
+        return _parsed(below, wire_bytes)
     if isinstance(below, bytes) and kind in IP_TYPES:
         return _raw(below, wire_bytes)  # dpkt leaves bytes where it could not parse: says why
     return None
@@ -124,14 +125,21 @@ def _linked(layer: type[dpkt.Packet], data: bytes, wire_bytes: int) -> Packet | 
 def _raw(data: bytes, wire_bytes: int) -> Packet | None:
     """An IP packet without a link layer."""
     version = data[0] >> 4 if data else 0
+    if version not in (4, 6):
+        raise Malformed(f"IP: version {version}")
     try:
-        if version == 4:
-            return _network(IP(data), wire_bytes)
-        if version == 6:
-            return _network(IP6(data), wire_bytes)
+        packet = IP(data) if version == 4 else IP6(data)
     except _PARSE_ERRORS as error:
         raise Malformed(f"IPv{version}: {error or type(error).__name__}") from error
-    raise Malformed(f"IP: version {version}")
+    return _parsed(packet, wire_bytes)
+
+
+def _parsed(packet: IP | IP6, wire_bytes: int) -> Packet | None:
+    """dpkt leaves fields out of what it gave up half-way, and parses some only when they are asked for."""
+    try:
+        return _network(packet, wire_bytes)
+    except _PARSE_ERRORS as error:
+        raise Malformed(f"{type(packet).__name__}: {error or type(error).__name__}") from error
 
 
 def _network(packet: IP | IP6, wire_bytes: int) -> Packet | None:
@@ -142,7 +150,8 @@ def _network(packet: IP | IP6, wire_bytes: int) -> Packet | None:
             fragment, offset = packet.id, packet._flags_offset & IPV4_OFFSET_MASK
         length = packet.len or wire_bytes
     else:
-        protocol = packet.p
+        # What lies behind an ESP header only its receiver can read (RFC 4303); dpkt leaves the protocol out then.
+        protocol = getattr(packet, "p", NO_PROTOCOL)
         for header in packet.all_extension_headers:
             if isinstance(header, IP6FragmentHeader):
                 fragment, offset = header.id, header.frag_off

@@ -19,7 +19,7 @@ from tests.fuzz.targets import Target
 
 def main() -> None:
     module, name, *options = sys.argv[1:]
-    with atheris.instrument_imports(include=["rocinante", "dpkt", "yaml"], enable_loader_override=False):
+    with atheris.instrument_imports(include=["rocinante", "dpkt"], enable_loader_override=False):
         targets: list[Target] = importlib.import_module(module).TARGETS
     logging.disable(logging.CRITICAL)
     one = next(target.one for target in targets if target.name == name)
