@@ -95,7 +95,7 @@ class ClusterClock:
         with self._lock:
             self._led_at_ms = None
             at_ms = self._monotonic_ms()
-            if self._base[0]:
+            if self._heard:  # a node that has just started has nothing to compare its clock with
                 self._look(self._wall_ms() - self._now_ms(at_ms), at_ms)
 
     def lead(self) -> int:

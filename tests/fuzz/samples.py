@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from rocinante.flows import Backend, FlowFlag, FlowRecord, FlowTuple, TcpState, encode_batch
+from rocinante.flows import Backend, FlowFilter, FlowFlag, FlowRecord, FlowTuple, TcpState, encode_batch
 from rocinante.identity import cluster_id, server_id
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.pb.v1 import peer_pb2
 from rocinante.raft.types import MessageType
 from rocinante.state import command
 from rocinante.state.command import Kind
-from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
+from rocinante.state.flows import Rows, encode_delete, encode_delete_where, encode_expire, encode_put
 from rocinante.state.machine import StateMachine
 from rocinante.version import PROTOCOL_VERSION
 
@@ -67,6 +67,10 @@ def commands() -> list[bytes]:
         (Kind.FLOW_DELETE, encode_delete("dc1", [flow(1).key, flow(5).key])),
         (Kind.FLOW_DELETE, encode_delete("", [flow(1).key])),
         (Kind.FLOW_EXPIRE, encode_expire(1000, Rows("dc1", 16, 0, 9))),
+        (
+            Kind.FLOW_DELETE_WHERE,
+            encode_delete_where(Rows("dc1", 16, 0, 9), FlowFilter.parse(address=["10.0.0.0/8"], backend="web")),
+        ),
         (Kind.SESSION_OPEN, b""),
         (Kind.SESSION_CLOSE, b""),
         (Kind.CLOCK, (77).to_bytes(8)),

@@ -197,6 +197,18 @@ def test_a_cluster_that_was_down(down_ms: int, expected_ms: int) -> None:
     assert bool(host.clock.alarm) == (down_ms < 0)
 
 
+def test_a_follower_that_has_just_started_raises_no_alarm() -> None:
+    host = Host(0, jumped_ms=9 * HOUR_MS)
+    host.passes(3_000, leads=False)
+    assert not host.clock.alarm, "nobody has said the time since: it may be the cluster that was down"
+    host.hears(9 * HOUR_MS + 3_000)
+    host.passes(1_000, leads=False)
+    assert not host.clock.alarm
+    host.jumped_ms = 0
+    host.passes(1_000, leads=False)
+    assert "9 h behind the cluster's time" in host.clock.alarm
+
+
 def test_a_node_that_restarts_in_a_living_cluster_does_not_step() -> None:
     host = Host(0, jumped_ms=9 * HOUR_MS)
     host.hears(40_000)  # what the leader says, behind the end of the log that was found

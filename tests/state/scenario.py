@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from rocinante.flows import FlowRecord, FlowTuple, encode_batch
+from rocinante.flows import FlowFilter, FlowRecord, FlowTuple, encode_batch
 from rocinante.state import command
 from rocinante.state.command import Kind
-from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
+from rocinante.state.flows import Rows, encode_delete, encode_delete_where, encode_expire, encode_put
 from tests.state.test_etcd_differential import Requests
 
 
@@ -68,6 +68,11 @@ class History:
                 first = some.randrange(300)
                 rows = Rows(origin, some.choice((16, 16, 40, 17)), first, first + some.randrange(200))
                 return encode_expire(self._now_ms, rows)
+            case Kind.FLOW_DELETE_WHERE:
+                first = some.randrange(300)
+                rows = Rows(origin, some.choice((16, 16, 40, 17)), first, first + some.randrange(60))
+                asked = FlowFilter.parse(backend=some.choice(("", "web")), protocol=some.choice(([], ["udp"])))
+                return encode_delete_where(rows, asked)
             case Kind.CLOCK:
                 self._now_ms += some.choice([0, 10, 1000, 10_000])
                 return self._now_ms.to_bytes(8)
