@@ -86,6 +86,9 @@ class LevelDbLog:
             raise DamagedError(f"it holds {bounds.first} to {bounds.last}, its snapshot is of {meta.index}")
         if hard.commit > bounds.last:
             raise DamagedError(f"it ends at {bounds.last}, but {hard.commit} was committed")
+        # What a snapshot stood for is committed, whatever commit index happened to be written last, and also where an
+        # older one has to do.
+        hard = hard._replace(commit=max(hard.commit, meta.index))
         meta = self._usable_snapshot(meta, bounds.first)
         entries = self._entries(bounds, meta, hard, progress)
         # A crash came between the file and its record: the log may contradict it. A damaged newer one goes too.
@@ -93,8 +96,6 @@ class LevelDbLog:
         self._remove_void(bounds.first)
         self._bounds = bounds
         self._snapshots.recorded_index = meta.index
-        # What a snapshot stands for is committed, whatever commit index happened to be written last.
-        hard = hard._replace(commit=max(hard.commit, meta.index))
         return Loaded(hard, meta, entries, fresh=bounds.sequence == 0)
 
     def _record(self, key: bytes) -> bytes:
