@@ -10,8 +10,6 @@ ARGS ?=
 SEEDS ?= 500
 # make fuzz SECONDS=600, of each decoder
 SECONDS ?= 60
-# make fuzz SECONDS=600, of each decoder
-SECONDS ?= 60
 PYTHON_FILES := rocinante tests setup.py
 
 .PHONY: help run test verify format lock proto wheel bench chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
@@ -30,7 +28,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/fuzz tests/faults tests/mutations tests/raft
+	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -74,11 +72,6 @@ conformance: setup-dev ## the golden files of the core, and which of its lines a
 faults: setup-dev ## as root: 100 rounds of kill -9, partitions, bad disks and the like under a recorded load (ARGS="--rounds 20")
 	@$(BOOTSTRAP) apt-test
 	$(PY) -m tests.faults $(ARGS)
-
-fuzz: setup-dev ## hostile input for every decoder and interface: Hypothesis, schemathesis, then atheris (SECONDS=60 of each decoder)
-	@$(PY) -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-fuzz.lock || echo "atheris cannot be installed here"
-	ROCINANTE_FUZZ_FACTOR=$$(( $(SECONDS) / 6 + 1 )) nice $(PY) -m pytest -q -p no:cacheprovider --timeout 7200 tests/fuzz $(ARGS)
-	nice $(PY) -m tests.fuzz --seconds $(SECONDS)
 
 fuzz: setup-dev ## hostile input for every decoder and interface: Hypothesis, schemathesis, then atheris (SECONDS=60 of each decoder)
 	@$(PY) -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-fuzz.lock || echo "atheris cannot be installed here"
