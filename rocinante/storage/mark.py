@@ -46,7 +46,11 @@ class Mark:
 
     def read(self) -> int:
         """The last number that was acknowledged, as far as is known here. Raises DamagedError when neither slot is
-        intact."""
+        intact, or the file is not as long as it was made."""
+        size = os.fstat(self._descriptor).st_size
+        if size != 2 * SLOT_BYTES:
+            # It was synced in full when it was made: no loss of power makes it shorter.
+            raise DamagedError(f"the high-water mark has {size} bytes, not {2 * SLOT_BYTES}")
         found = []
         for slot in range(2):
             try:
@@ -54,8 +58,6 @@ class Mark:
             except OSError as error:
                 error.filename = str(self._path)
                 raise
-            if len(content) < _SLOT.size:
-                continue
             magic, sequence, crc = _SLOT.unpack(content)
             if magic == _MAGIC and crc == crc32(content[: _BODY.size]):
                 found.append(sequence)

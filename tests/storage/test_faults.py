@@ -167,6 +167,7 @@ DAMAGES = {
     "CURRENT gone": unlink("log/CURRENT"),
     "CURRENT emptied": cut("log/CURRENT", 0),
     "the mark emptied": cut("mark", 0),
+    "half of the mark": cut("mark", 0.5),
     "the mark zeroed": zeros("mark"),
     "the mark gone": unlink("mark"),
     "the log emptied": unlink_all("log/*"),
