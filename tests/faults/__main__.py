@@ -21,6 +21,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.faults.disk import sweep
 from tests.faults.namespaces import Lab, left_by
 from tests.faults.plan import Round, Stint, plan, plan_of
 from tests.faults.registry import Fault, all_faults
@@ -101,6 +102,7 @@ def run(options: argparse.Namespace, stints: list[Stint], directory: Path, conso
     results: list[Result] = []
     total = sum(len(stint.rounds) for stint in stints)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    sweep()
     with Lab() as lab, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
 
