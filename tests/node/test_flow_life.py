@@ -209,8 +209,8 @@ def test_a_full_table_takes_updates_but_no_new_flows(tmp_path: Path) -> None:
             found = one(client, flow(5))
             assert found is not None
             assert client.flows.delete([flow(number) for number in range(900)]).deleted == 900
-            data = {"application_data": b"x" * 1000}
-            client.flows.put([flow(number, **data) for number in range(2000, 2750)])
+            data = b"x" * 1000
+            client.flows.put([flow(number, application_data=data) for number in range(2000, 2750)])
             with pytest.raises(ResourceExhausted, match=r"bytes \(flows\.maxBytes\)"):
-                client.flows.put([flow(number, **data) for number in range(3000, 3100)])
+                client.flows.put([flow(number, application_data=data) for number in range(3000, 3100)])
             cluster.wait_until(lambda: "little room for more flows" in alarms(cluster, 1), "the alarm of bytes")

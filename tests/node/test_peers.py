@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import grpc
+
 import pytest
 
 from rocinante import limits
@@ -28,7 +30,7 @@ class Peer:
     sender: int
 
     def hello(self, **changed: int) -> pb.Hello:
-        fields: dict[str, int] = {
+        fields: dict[str, Any] = {
             "cluster_id": cluster_id("test", "dc1"),
             "sender": self.sender,
             "to": self.to,
