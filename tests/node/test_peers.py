@@ -8,7 +8,6 @@ from hashlib import blake2b
 from typing import Any
 
 import grpc
-
 import pytest
 
 from rocinante import limits
