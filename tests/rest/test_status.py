@@ -219,7 +219,7 @@ def test_an_unknown_path_is_404_in_json(rest: Rest, path: str) -> None:
         ("PATCH", "/v1/kv/a", "DELETE, GET, HEAD, PUT"),
         ("GET", "/v1/admin/stop", "POST"),
         ("DELETE", "/js/main.js", "GET, HEAD"),
-        ("OPTIONS", "/v1/flows", "GET, HEAD, POST"),
+        ("OPTIONS", "/v1/flows", "DELETE, GET, HEAD, POST"),
     ],
 )
 def test_a_wrong_method_is_405_and_names_the_right_ones(rest: Rest, method: str, path: str, allow: str) -> None:
