@@ -14,6 +14,7 @@ from rocinante import limits
 from rocinante.identity import server_id
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.ports import Member
+from rocinante.raft.types import MessageType
 
 
 class Guests:
@@ -22,10 +23,14 @@ class Guests:
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
         self._commits: dict[int, int] = {}
-        """Sender → the highest commit index that it told."""
+        """Sender → the highest commit index that it told on its present stream."""
 
     def greet(self, hello: pb.Hello) -> None:
-        """Remember where to answer. What does not fit its id is not believed."""
+        """Remember where to answer. What does not fit its id is not believed.
+
+        How far it was when it was last refused does not count any more: it dials again to tell what it knows now.
+        """
+        self._commits.pop(hello.sender, None)
         try:
             fits = bool(hello.address) and server_id(hello.address, hello.port) == hello.sender
         except ValueError:
@@ -43,6 +48,8 @@ class Guests:
             return
         for frame in frames:
             kind = frame.WhichOneof("message")
+            if kind == "raft" and frame.raft.type != MessageType.APPEND:
+                continue  # a heartbeat's commit index is no more than this node is known to hold
             commit = frame.info.commit if kind == "info" else frame.raft.commit if kind == "raft" else 0
             if commit > self._commits.get(sender, 0):
                 self._commits[sender] = commit

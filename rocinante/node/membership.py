@@ -54,6 +54,8 @@ class Membership:
         self._members = dict(members)
         """All that were ever described: the YAML's, the snapshot's, the changes'."""
         self._config = config
+        self.changed_at = 0
+        """Index of the last change that this life of the node has applied."""
         self._knowing: set[int] = set()
         """Peers that said that this node is no member any more."""
         self._guests: set[int] = set()
@@ -119,6 +121,7 @@ class Membership:
         """A CONFIG entry is committed; who is described now, for snapshots."""
         change = decode_change(entry.data)
         before = self._config
+        self.changed_at = entry.index
         if change.context:
             self._members.update(decode_members(change.context))
         self._use(config)
@@ -160,6 +163,7 @@ class Membership:
             raise StorageError(f"the snapshot of index {meta.index}, which the leader sent, is missing or damaged")
         members, _ = split_snapshot(self._snapshots.read(file, limits.SNAPSHOT_CHUNK_BYTES))
         self._members.update(members)
+        self.changed_at = meta.index
         self._use(meta.config)
         content = self._snapshots.read(file, limits.SNAPSHOT_CHUNK_BYTES)
         return Restore(meta, content, dict(self._members))

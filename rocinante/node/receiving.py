@@ -76,10 +76,10 @@ class Receiver:
     def stranger_at(self, sender: int) -> int:
         if self._membership.is_known(sender) or not self._guests.is_stranger(sender, self._applied()):
             return 0
+        if self._durable() < self._membership.changed_at:
+            return 0  # a restart would forget the change: who was removed by it would stop, and be needed again
         self._membership.part(sender)
-        # What a restart would forget is not told: who was removed stops, and this node could need its vote again.
-        # 1 is the index of the beginning, where nothing was applied yet.
-        return max(1, min(self._applied(), self._durable()))
+        return max(1, self._applied())  # 1, the index of the beginning, where nothing was applied yet
 
     def receive(self, sender: int, messages: Sequence[pb.PeerMessage]) -> None:
         self._transport.heard(sender)
