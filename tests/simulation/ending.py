@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rocinante.raft.membership import decode_config
 from tests.linearizability.checker import Verdict, check
 from tests.linearizability.models import REGISTER
 
@@ -48,6 +49,7 @@ class Ending:
     def _live_majority(self) -> None:
         """Everything of the storm is over first, or a fault's end would change who is up."""
         simulation, world, random = self._simulation, self._world, self._world.random
+        simulation.members.resting = True
         world.run_until(world.now + FAULT_S, lambda: not simulation.storm.under_way)
         hosts = self._some_majority()
         if not hosts:
@@ -76,14 +78,16 @@ class Ending:
     def _some_majority(self) -> list[Host]:
         """None where it cannot be told who is needed: somebody has lost data, or a change is not known everywhere.
 
-        A node that restarts may begin with an older configuration, from its snapshot: what is chosen is a majority of
-        all of these.
+        A node that restarts may begin with an older configuration, from its snapshot, and a change that is in some log
+        may yet be committed: what is chosen is a majority of all of these.
         """
         simulation, rules = self._simulation, self._oracle.rules
         members = [host for host in simulation.hosts if host.id in rules.config.members]
         if any(host.gone or host.storage.catching_up for host in members):
             return []
         configs = rules.since(min(host.storage.files.snapshot_index() for host in members))
+        pending = [entry for entry in self._oracle.matching.changes if entry.index > rules.index]
+        configs += [config for entry in pending if (config := decode_config(entry.data)) is not None]
         self._world.random.shuffle(members)
         chosen: list[Host] = []
         for host in members:
@@ -106,7 +110,7 @@ class Ending:
 
     def _heal(self) -> None:
         self._world.note("everything is healed")
-        self._simulation.members.hurried = True
+        self._simulation.members.hurried, self._simulation.members.resting = True, False
         self._network.heal()
         self._simulation.storm.undo(self._simulation.hosts)
 

@@ -29,6 +29,8 @@ class LogMatching:
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
         self._places: dict[tuple[int, int], _Place] = {}
+        self.changes: list[Entry] = []
+        """Of the membership, in any log that ever was."""
 
     def stored(self, host: Host, entries: Sequence[Entry]) -> None:
         """These, one behind the other, are in the host's log now."""
@@ -39,6 +41,8 @@ class LogMatching:
             known = places.get(key)
             if known is None:
                 places[key] = _Place(previous, entry.kind, entry.data)
+                if entry.kind is EntryKind.CONFIG:
+                    self.changes.append(entry)
             else:
                 if known.data != entry.data or known.kind != entry.kind:
                     self._oracle.fail(f"{host.name} has other bytes than others at {entry.index} of term {entry.term}")

@@ -48,6 +48,8 @@ class Members:
         self._attention = self._world.random.choice((0.05, 0.3, 0.6))
         """How likely each round ends something that was begun."""
         self._to_promote: set[int] = set()
+        self.resting = False
+        """Nothing is changed: it must be known whose votes are needed."""
         self.hurried = False
         """The storm is over: what is begun is ended now."""
         self._round()
@@ -175,7 +177,7 @@ class Members:
 
     def _round(self) -> None:
         leader = self._leader()
-        if leader is not None and (self.hurried or self._world.random.random() < self._attention):
+        if leader is not None and not self.resting and (self.hurried or self._world.random.random() < self._attention):
             self._tend(leader)
         self._retire()
         self._world.at(ROUND_S, None, "operator", self._round)
@@ -229,6 +231,8 @@ class Members:
 
     def _ask(self, host: Host, request: Callable[[], Future[int]]) -> None:
         def act() -> None:
+            if self.resting:
+                return
             try:
                 request().add_done_callback(lambda _: None)
             except RocinanteError as error:
@@ -241,6 +245,8 @@ class Members:
         described = ConfigChange(change.changes, change.transition, encode_members([]))
 
         def act() -> None:
+            if self.resting:
+                return
             try:
                 core.propose_change(described)
             except RaftError as error:

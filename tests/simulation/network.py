@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rocinante.errors import StorageError
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers import Transport
 from rocinante.peers.codec import MalformedMessage
@@ -244,7 +245,11 @@ class Transfer:
                 self._end(ok=False)
                 return
         else:
-            chunk = next(self._content, None)
+            try:
+                chunk = next(self._content, None)
+            except StorageError:  # a newer one took its place meanwhile
+                self._end(ok=False)
+                return
             ended = chunk is None
             receiver = self._receiver
             if chunk is None:
