@@ -320,6 +320,8 @@ LOG_TAIL_ENTRIES_MAX: Final = 1_000
 """Entries that `/v1/log` can show."""
 CLOCK_INTERVAL_MS: Final = 10_000
 """How often the leader says the cluster's time (node/cluster_clock.py)."""
+CLOCK_STALE_MS: Final = 2 * CLOCK_INTERVAL_MS
+"""How old the last CLOCK may be that a node finds while it catches up: an interval, and an election in between."""
 CLOCK_STEP_MS: Final = 1_000
 """A wall clock that is further away from the cluster's time has jumped."""
 CLOCK_SLEW_PERCENT: Final = 5

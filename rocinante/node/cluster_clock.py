@@ -10,10 +10,13 @@ over a change of leader, and a wall clock that jumps moves nothing. What the lea
 | further ahead, and stays so             | runs at double speed until it is there                                   |
 | further behind, and stays so            | runs at half speed until the wall clock is there: it never goes back      |
 | ahead, and nobody of the cluster lived  | steps to it: the cluster was down, and that time is over                  |
+| ahead by the age of a CLOCK at most     | runs at double speed until it is there, if this node has just caught up   |
 
 So a jump makes no flow end before half of its time-out, nor after twice of it. That the cluster was down is known from
-this: since this process has started no CLOCK came that is younger than its log. A clock that goes to and fro never
-holds still, and is not followed. A host that was suspended looks like a jump: the monotonic clock stood still too.
+this: since this process has started no CLOCK came that is younger than its log. How old a CLOCK is that came in a
+snapshot or with many other entries nobody knows: until two have come as far apart as they were said, a small lag is no
+jump. A clock that goes to and fro never holds still, and is not followed. A host that was suspended looks like a jump:
+the monotonic clock stood still too.
 
 PURE but for a lock: clocks are injected. For any thread.
 """
@@ -49,6 +52,10 @@ class ClusterClock:
         self._floor_ms = replicated_ms
         self._heard = False
         """Somebody of this cluster has lived, and said the time, since this process began."""
+        self._fresh = False
+        """A CLOCK came at the time at which it was said, or this node said it: a lag is the wall clock's."""
+        self._observed_ms: int | None = None
+        """When the last CLOCK came, on the monotonic clock."""
         self._jump_ms = 0
         """How far the wall clock was away when it was last seen to jump; 0: it is near."""
         self._jumped_at_ms = 0
@@ -79,10 +86,13 @@ class ClusterClock:
             return
         with self._lock:
             at_ms = self._monotonic_ms()
-            self._seen_ms = replicated_ms
+            said_ms, self._seen_ms = replicated_ms - self._seen_ms, replicated_ms
             now_ms = self._now_ms(at_ms) if self._base[0] else 0
             if index > self._log_index:
                 self._heard = True
+                if self._observed_ms is not None and 3 * (at_ms - self._observed_ms) >= said_ms:
+                    self._fresh = True  # the cluster's time runs at double speed at most
+                self._observed_ms = at_ms
                 if self._led_at_ms is None:  # a leader goes by what it said, and is ahead of what comes back
                     self._base = (replicated_ms, at_ms)
                     self._floor_ms = max(now_ms, replicated_ms)
@@ -95,8 +105,10 @@ class ClusterClock:
         with self._lock:
             self._led_at_ms = None
             at_ms = self._monotonic_ms()
-            if self._heard:  # a node that has just started has nothing to compare its clock with
-                self._look(self._wall_ms() - self._now_ms(at_ms), at_ms)
+            offset_ms = self._wall_ms() - self._now_ms(at_ms)
+            # A node that has just started has nothing to compare its clock with.
+            if self._heard and not self._is_age(offset_ms):
+                self._look(offset_ms, at_ms)
 
     def lead(self) -> int:
         """This node leads: the time that it says, which follows its wall clock. To be called about once a second."""
@@ -114,10 +126,16 @@ class ClusterClock:
                     )
                 now_ms, offset_ms = wall_ms, 0
             self._heard = True
-            held = self._look(offset_ms, at_ms)
+            catches_up = self._is_age(offset_ms)
+            self._fresh = not catches_up
+            held = catches_up or self._look(offset_ms, at_ms)
             now_ms += _correction(offset_ms, passed_ms, held=held)
             self._base, self._floor_ms = (now_ms, at_ms), max(self._floor_ms, now_ms)
             return self._floor_ms
+
+    def _is_age(self, offset_ms: int) -> bool:
+        """Whether the wall clock is ahead because the last CLOCK was old when it came."""
+        return not self._fresh and limits.CLOCK_STEP_MS < offset_ms <= limits.CLOCK_STALE_MS
 
     def _look(self, offset_ms: int, at_ms: int) -> bool:
         """Keep the alarm true. Whether the wall clock holds still, near or far."""

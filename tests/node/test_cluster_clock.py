@@ -222,3 +222,33 @@ def test_an_older_time_in_a_snapshot_changes_nothing() -> None:
     host.passes(10_000)
     host.clock.observe(LOG_INDEX, EPOCH_MS + 3_000)
     assert host.now == 10_000
+
+
+def test_a_node_that_has_just_caught_up_leads() -> None:
+    """The last CLOCK that it found was said 9 s ago: nobody told it so (faults: seed 71, power-cut and others)."""
+    host = Host(0, jumped_ms=19_000)
+    host.hears(10_000)
+    assert host.now == 10_000
+    host.look()
+    assert host.passes(5_000) == 20_000, "double speed: no flow ends before half of its time-out"
+    assert not host.clock.alarm
+    assert host.passes(5_000) == 28_100, "the last second at leisure"
+    host.jumped_ms += 9_000
+    assert host.passes(5_000) == 33_100, "a jump of the same size is one from now on"
+    assert host.clock.alarm
+
+
+def test_a_follower_that_has_just_caught_up_raises_no_alarm_about_the_age_of_what_it_found() -> None:
+    host = Host(0, jumped_ms=19_000)
+    for said_ms in (0, 10_000):  # a log that is caught up with: all at once
+        host.hears(said_ms)
+    host.passes(1_000, leads=False)
+    assert not host.clock.alarm
+    host.hears(20_000)
+    host.passes(1_000, leads=False)
+    assert not host.clock.alarm
+    host.jumped_ms += 9_000
+    host.passes(9_000, leads=False)
+    host.hears(30_000)
+    host.passes(1_000, leads=False)
+    assert "9 s ahead of the cluster's time" in host.clock.alarm
