@@ -320,12 +320,15 @@ LOG_TAIL_ENTRIES_MAX: Final = 1_000
 """Entries that `/v1/log` can show."""
 CLOCK_INTERVAL_MS: Final = 10_000
 """How often the leader says the cluster's time (node/cluster_clock.py)."""
-CLOCK_STALE_MS: Final = 2 * CLOCK_INTERVAL_MS
-"""How old the last CLOCK may be that a node finds while it catches up: an interval, and an election in between."""
 CLOCK_STEP_MS: Final = 1_000
-"""A wall clock that is further away from the cluster's time has jumped."""
+"""Towards a wall clock that is off by no more than this the cluster's time moves by …"""
 CLOCK_SLEW_PERCENT: Final = 5
-"""Nearer than that, the cluster's time moves towards it by this share of the time that passes."""
+"""… this share of the time that passes; …"""
+CLOCK_NEAR_MS: Final = 60_000
+"""… at double or half speed where it is off by no more than this: a CLOCK that a node finds when it catches up is as
+old as CLOCK_INTERVAL_MS and a time without a leader. A wall clock that is further off has jumped."""
+CLOCK_DRIFT_PER_MILLE: Final = 1
+"""What one host's monotonic clock may gain on another's (crystals: 0.1)."""
 CLOCK_HOLD_MS: Final = 300_000
 """How long a wall clock that jumped must hold still before the cluster's time follows it."""
 EXPIRE_INTERVAL_MS: Final = 1_000

@@ -3,20 +3,22 @@
 It is what the leader last said in a CLOCK (unix ms, in the state) and the monotonic clock since then; so it goes on
 over a change of leader, and a wall clock that jumps moves nothing. What the leader says follows its wall clock:
 
-| the wall clock is                       | the cluster's time                                                       |
-| --------------------------------------- | ------------------------------------------------------------------------ |
-| near (CLOCK_STEP_MS)                     | slewed to it, by CLOCK_SLEW_PERCENT of the time that passes               |
-| further away, since less than CLOCK_HOLD_MS | goes on as it was: warning, alarm                                     |
-| further ahead, and stays so             | runs at double speed until it is there                                   |
-| further behind, and stays so            | runs at half speed until the wall clock is there: it never goes back      |
-| ahead, and nobody of the cluster lived  | steps to it: the cluster was down, and that time is over                  |
-| ahead by the age of a CLOCK at most     | runs at double speed until it is there, if this node has just caught up   |
+| the wall clock is                           | the cluster's time                                                   |
+| ------------------------------------------- | -------------------------------------------------------------------- |
+| off by up to CLOCK_STEP_MS                  | slewed to it, by CLOCK_SLEW_PERCENT of the time that passes          |
+| off by up to CLOCK_NEAR_MS                  | at double speed, or at half, until they agree                        |
+| further off, since less than CLOCK_HOLD_MS  | goes on as it was: warning, alarm                                    |
+| further off, and stays so                   | at double speed, or at half, until they agree                        |
+| ahead, and nobody of the cluster lived      | steps to it: the cluster was down, and that time is over             |
 
-So a jump makes no flow end before half of its time-out, nor after twice of it. That the cluster was down is known from
-this: since this process has started no CLOCK came that is younger than its log. How old a CLOCK is that came in a
-snapshot or with many other entries nobody knows: until two have come as far apart as they were said, a small lag is no
-jump. A clock that goes to and fro never holds still, and is not followed. A host that was suspended looks like a jump:
-the monotonic clock stood still too.
+So no clock makes a flow end before half of its time-out, nor after twice of it. CLOCK_NEAR_MS is more than what a node
+is usually behind that leads soon after it has caught up: what it knows is as old as the last CLOCK that it found. That
+the cluster was down is known from this: since this process has started no CLOCK came that is younger than its log. A
+clock that goes to and fro never holds still, and is not followed. A host that was suspended looks like a jump: the
+monotonic clock stood still too.
+
+A CLOCK comes late, never early. So a node keeps its own time where that is ahead of a CLOCK, but for what its monotonic
+clock may have gained since the last one (CLOCK_DRIFT_PER_MILLE).
 
 PURE but for a lock: clocks are injected. For any thread.
 """
@@ -52,14 +54,11 @@ class ClusterClock:
         self._floor_ms = replicated_ms
         self._heard = False
         """Somebody of this cluster has lived, and said the time, since this process began."""
-        self._fresh = False
-        """A CLOCK came at the time at which it was said, or this node said it: a lag is the wall clock's."""
-        self._observed_ms: int | None = None
-        """When the last CLOCK came, on the monotonic clock."""
         self._jump_ms = 0
         """How far the wall clock was away when it was last seen to jump; 0: it is near."""
         self._jumped_at_ms = 0
         self._led_at_ms: int | None = None
+        self._corrects = False
         self.jumps = 0
         self.alarm = ""
         """What an operator should know of the clock of this host, or ""."""
@@ -86,16 +85,15 @@ class ClusterClock:
             return
         with self._lock:
             at_ms = self._monotonic_ms()
-            said_ms, self._seen_ms = replicated_ms - self._seen_ms, replicated_ms
+            self._seen_ms = replicated_ms
             now_ms = self._now_ms(at_ms) if self._base[0] else 0
             if index > self._log_index:
                 self._heard = True
-                if self._observed_ms is not None and 3 * (at_ms - self._observed_ms) >= said_ms:
-                    self._fresh = True  # the cluster's time runs at double speed at most
-                self._observed_ms = at_ms
                 if self._led_at_ms is None:  # a leader goes by what it said, and is ahead of what comes back
-                    self._base = (replicated_ms, at_ms)
-                    self._floor_ms = max(now_ms, replicated_ms)
+                    gained_ms = (at_ms - self._base[1]) * limits.CLOCK_DRIFT_PER_MILLE // 1000
+                    near = 0 < now_ms - replicated_ms <= limits.CLOCK_NEAR_MS
+                    base_ms = max(replicated_ms, now_ms - gained_ms) if near else replicated_ms
+                    self._base, self._floor_ms = (base_ms, at_ms), max(now_ms, base_ms)
                     return
             if replicated_ms > now_ms:
                 self._base, self._floor_ms = (replicated_ms, at_ms), replicated_ms
@@ -105,10 +103,8 @@ class ClusterClock:
         with self._lock:
             self._led_at_ms = None
             at_ms = self._monotonic_ms()
-            offset_ms = self._wall_ms() - self._now_ms(at_ms)
-            # A node that has just started has nothing to compare its clock with.
-            if self._heard and not self._is_age(offset_ms):
-                self._look(offset_ms, at_ms)
+            if self._heard:  # a node that has just started has nothing to compare its clock with
+                self._look(self._wall_ms() - self._now_ms(at_ms), at_ms)
 
     def lead(self) -> int:
         """This node leads: the time that it says, which follows its wall clock. To be called about once a second."""
@@ -119,29 +115,37 @@ class ClusterClock:
             first, self._led_at_ms = self._led_at_ms is None, at_ms
             offset_ms = wall_ms - now_ms
             if first and not self._heard and offset_ms > 0:
-                if self._base[0] and offset_ms > limits.CLOCK_STEP_MS:
+                if self._base[0] and offset_ms > limits.CLOCK_NEAR_MS:
                     logger.info(
                         "the cluster's time is %s behind the clock of this host: nobody led meanwhile, so it steps",
                         _span(offset_ms),
                     )
                 now_ms, offset_ms = wall_ms, 0
             self._heard = True
-            catches_up = self._is_age(offset_ms)
-            self._fresh = not catches_up
-            held = catches_up or self._look(offset_ms, at_ms)
+            held = self._look(offset_ms, at_ms)
+            self._tell_correction(offset_ms)
             now_ms += _correction(offset_ms, passed_ms, held=held)
             self._base, self._floor_ms = (now_ms, at_ms), max(self._floor_ms, now_ms)
             return self._floor_ms
 
-    def _is_age(self, offset_ms: int) -> bool:
-        """Whether the wall clock is ahead because the last CLOCK was old when it came."""
-        return not self._fresh and limits.CLOCK_STEP_MS < offset_ms <= limits.CLOCK_STALE_MS
+    def _tell_correction(self, offset_ms: int) -> None:
+        """One line in the log when a correction that is no alarm begins."""
+        corrects = limits.CLOCK_STEP_MS < abs(offset_ms) <= limits.CLOCK_NEAR_MS
+        if corrects and not self._corrects:
+            direction, speed = ("behind", "twice") if offset_ms > 0 else ("ahead of", "half")
+            logger.info(
+                "the cluster's time is %s %s the clock of this host: it runs %s as fast until they agree",
+                _span(abs(offset_ms)),
+                direction,
+                speed,
+            )
+        self._corrects = corrects
 
     def _look(self, offset_ms: int, at_ms: int) -> bool:
-        """Keep the alarm true. Whether the wall clock holds still, near or far."""
-        if abs(offset_ms) <= limits.CLOCK_STEP_MS:
+        """Keep the alarm true. Whether the wall clock is to be followed: near, or far and holding still."""
+        if abs(offset_ms) <= limits.CLOCK_NEAR_MS:
             if self._jump_ms:
-                logger.info("the clock of this host agrees with the cluster's time again")
+                logger.info("the clock of this host is near the cluster's time again")
             self._jump_ms, self.alarm = 0, ""
             return True
         away_ms = offset_ms if self._jump_ms >= 0 else -offset_ms
