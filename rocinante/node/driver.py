@@ -327,10 +327,11 @@ class Driver:
 
     def _persisted(self, number: int) -> None:
         core = self.core
-        for at in [at for at in self._restores if at <= number]:
-            meta = self._restores.pop(at)
-            core.apply_snapshot_config(meta.config)
-            self._apply.put(self._membership.restore(meta))
+        durable = [self._restores.pop(at) for at in sorted(self._restores) if at <= number]
+        if durable and not self._restores:
+            # The newest only: with another one on its way to the disk the core has gone past this one already.
+            core.apply_snapshot_config(durable[-1].config)
+            self._apply.put(self._membership.restore(durable[-1]))
         core.persisted(number)
 
     def _remember(self, entries: tuple[Entry, ...]) -> None:
