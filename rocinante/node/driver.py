@@ -328,8 +328,8 @@ class Driver:
     def _persisted(self, number: int) -> None:
         core = self.core
         durable = [self._restores.pop(at) for at in sorted(self._restores) if at <= number]
-        if durable and not self._restores:
-            # The newest only: with another one on its way to the disk the core has gone past this one already.
+        if durable and core.log.pending_snapshot <= durable[-1].index:
+            # Else a newer one has come meanwhile: the core has gone past this one already.
             core.apply_snapshot_config(durable[-1].config)
             self._apply.put(self._membership.restore(durable[-1]))
         core.persisted(number)
