@@ -46,10 +46,12 @@ class Pace:
     timers: dict[str, int] | None = None
     keep: bool = False
     """The directories of rounds that pass."""
+    judge_gaps: bool = True
+    """Whether too long a time without a write is a violation; it is measured in any case."""
 
 
-QUICK: Final = Pace(around_s=0.3, lasts=0.4, timers={"electionMs": 400, "heartbeatMs": 50})
-"""The short form: shorter timers, and so shorter faults."""
+QUICK: Final = Pace(around_s=0.3, lasts=0.4, timers={"electionMs": 400, "heartbeatMs": 50}, judge_gaps=False)
+"""The short form: shorter timers, and so shorter faults; on a machine that may be busy with other things."""
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ def _run_round(cluster: NetworkCluster, load: LoadProcess, round_: Round, place:
     result.violations += check_history(history)
     if came_back:
         result.violations += check_cluster(cluster) + check_logs(fault, scene) + check_scene(scene)
-        result.violations += _too_long(result, fault)
+        result.violations += _too_long(result, fault) if pace.judge_gaps else []
     if not result.violations:
         result.rss_mib = max(cluster.rss_mib(number) for number in cluster.running())
         if not pace.keep:
