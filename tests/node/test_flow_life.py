@@ -176,7 +176,7 @@ def test_a_cluster_that_was_down_catches_up_at_once(clocked: tuple[Cluster, Cloc
 
 
 def test_many_flows_that_end_together_end_soon_and_on_all_nodes(tmp_path: Path) -> None:
-    count, life_ms = 150_000, 8_000
+    count, life_ms = 60_000, 6_000
     with Cluster(tmp_path, nodes=3, timers=FAST, storage={"engine": "memory"}) as cluster:
         cluster.start()
         cluster.wait_leader()
