@@ -66,7 +66,7 @@ def read(path: Path = TABLE) -> Mapping[str, Row]:
     """By the bug's name. Raises ValueError for a row that `write` did not make."""
     rows: dict[str, Row] = {}
     for line in path.read_text().splitlines():
-        if not line.startswith("| ") or line.startswith(f"| {_COLUMNS[0]} |"):
+        if not line.startswith("| ") or line.startswith((f"| {_COLUMNS[0]} |", "| --- |")):
             continue
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) != len(_COLUMNS):
