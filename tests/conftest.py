@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,6 +31,12 @@ def _unmet(reason: str, *, must: bool) -> None:
     if must:
         pytest.fail(f"{reason} (CI=true: nothing is skipped)", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_configure() -> None:
+    """A script that starts the tests with `&` has SIGINT ignored, and all that they start would not hear a Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
