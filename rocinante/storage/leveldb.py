@@ -341,6 +341,7 @@ def _open(place: DataDirectory, identity: Identity, cleanup: bool, progress: Pro
     snapshots = FileSnapshots(place.snapshots)
     if not place.fresh:
         check_readable(place.log)
+        check_readable(place.snapshots)
     mark = Mark(place.mark, create=place.fresh)
     try:
         db = plyvel.DB(
