@@ -71,7 +71,7 @@ class Ending:
         if not self._led(hosts):
             self._oracle.fail(f"a healed majority is not live after {HEAL_S:g} s: {names}")
         client = simulation.key_clients[0]
-        for host in hosts:
+        for host in self._still_members(hosts):
             self._final_call(client, host, b"key0", "put")
             self._final_call(client, host, b"key0", "get")
 
@@ -86,7 +86,7 @@ class Ending:
         if any(host.gone or host.storage.catching_up for host in members):
             return []
         configs = rules.since(min(host.storage.files.snapshot_index() for host in members))
-        pending = [entry for entry in self._oracle.matching.changes if entry.index > rules.index]
+        pending = self._oracle.matching.pending(rules.index)
         configs += [config for entry in pending if (config := decode_config(entry.data)) is not None]
         self._world.random.shuffle(members)
         chosen: list[Host] = []
@@ -98,8 +98,13 @@ class Ending:
             chosen.append(host)
         return []  # that would be everybody
 
+    def _still_members(self, hosts: list[Host]) -> list[Host]:
+        """A change that was under way may have removed some."""
+        return [host for host in hosts if host.id in self._oracle.rules.config.members]
+
     def _led(self, hosts: list[Host]) -> bool:
         """By somebody who is up, and all of them know it."""
+        hosts = self._still_members(hosts)
         leaders = {host.node.driver.core.leader if host.up else 0 for host in hosts}
         if len(leaders) > 1 or not all(leaders):
             return False

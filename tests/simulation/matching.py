@@ -32,6 +32,10 @@ class LogMatching:
         self.changes: list[Entry] = []
         """Of the membership, in any log that ever was."""
 
+    def pending(self, index: int) -> list[Entry]:
+        """Changes behind `index` in some log, which may yet be committed."""
+        return [entry for entry in self.changes if entry.index > index]
+
     def stored(self, host: Host, entries: Sequence[Entry]) -> None:
         """These, one behind the other, are in the host's log now."""
         previous = host.node.driver.core.log.term(entries[0].index - 1)

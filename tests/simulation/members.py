@@ -229,9 +229,16 @@ class Members:
 
     # --- how
 
+    def _may(self) -> Callable[[], bool]:
+        """Whether what is asked for now may still be done when it comes to the leader: not if data was lost since."""
+        lost = self._world.counts.get("disks wiped", 0)
+        return lambda: not self.resting and self._world.counts.get("disks wiped", 0) == lost
+
     def _ask(self, host: Host, request: Callable[[], Future[int]]) -> None:
+        may = self._may()
+
         def act() -> None:
-            if self.resting:
+            if not may():
                 return
             try:
                 request().add_done_callback(lambda _: None)
@@ -243,9 +250,10 @@ class Members:
     def _propose(self, host: Host, change: ConfigChange) -> None:
         core = host.node.driver.core
         described = ConfigChange(change.changes, change.transition, encode_members([]))
+        may = self._may()
 
         def act() -> None:
-            if self.resting:
+            if not may():
                 return
             try:
                 core.propose_change(described)

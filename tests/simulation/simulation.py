@@ -112,6 +112,7 @@ class Simulation:
             self.members.settled()
             and host.id in voters
             and not self.oracle.rules.config.joint
+            and not self.oracle.matching.pending(self.oracle.rules.index)
             and len(lacking) + 1 <= (len(voters) - 1) // 2
             and all(other.storage.files.holds(FIRST_INDEX) for other in here if other.id in voters)
         )
