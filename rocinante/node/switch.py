@@ -35,13 +35,15 @@ class Switch:
         self.enabled = True
         self.removed = False
         """What the latest configuration says; it may say otherwise later, as long as this node listens."""
-        self._gone = False
+        self.gone = False
+        """Removed, and not needed by the others any more."""
         self.server: GrpcServer | None = None
 
     @property
     def open(self) -> bool:
-        """Whether the node may take part, once it is ready."""
-        return self.enabled and not self.removed
+        """Whether the node takes part once it is ready. Who was removed does until the others know, after a restart
+        too: by what they know they may need its vote."""
+        return self.enabled and not self.gone
 
     def set(self, enabled: bool) -> None:
         """Takes effect in the background; the status shows at once what is wanted."""
@@ -62,7 +64,7 @@ class Switch:
             if not enabled:
                 self._leave("gRPC is switched off")
                 return
-            if self.removed:
+            if self.gone:
                 return
             node.ingress.put_act(node.transport.resume)
             if node.left_not_ready.is_set():  # a node that still starts looks at `enabled` when it is ready
@@ -99,12 +101,12 @@ class Switch:
 
     def take_back(self) -> None:
         """A configuration has this node. (On the driver's thread.)"""
-        if self.removed and not self._gone:
+        if self.removed and not self.gone:
             self.removed = False
             logger.warning("this node was added to the cluster again")
 
     def _leave_for_good(self) -> None:
-        if not self.removed or self._gone:
+        if not self.removed or self.gone:
             return
         status = self._node.driver.core.status()
         timers = self._node.config.timers
@@ -119,7 +121,7 @@ class Switch:
         if not self._node.membership.others_know():
             self._node.driver.later(limits.REMOVED_LINGER_S, self._leave_for_good)
             return
-        self._gone = True
+        self.gone = True
         self._leave("the node was removed from the cluster")
 
     # --- leadership

@@ -5,8 +5,9 @@ section 10.2.1 for the pipeline):
 
 PROBE      where the logs agree is not known: one append with entries at a time, then wait for an answer.
 REPLICATE  it is known: appends follow each other optimistically (`next` runs ahead of `match`) inside a window that is
-           bounded by count and by bytes. When it is full the peer is *paused*. An answer to a heartbeat of the timer
-           lets one empty append through if nothing else was answered meanwhile, so that lost appends are noticed.
+           bounded by count and by bytes, and narrow after a refusal. When it is full the peer is *paused*. An answer to
+           a heartbeat of the timer lets one empty append through if nothing else was answered meanwhile, so that lost
+           appends are noticed.
 SNAPSHOT   the entries it needs are compacted: nothing is sent until the snapshot is answered or reported.
 """
 
@@ -26,12 +27,18 @@ class ProgressState(StrEnum):
 
 
 class Inflights:
-    """The window: last index and size of each append with entries that is not answered."""
+    """The window: last index and size of each append with entries that is not answered.
 
-    __slots__ = ("_appends", "bytes", "max_appends", "max_bytes")
+    Each refusal halves it, each answer that is news widens it by one again, as TCP does (RFC 5681). What was sent
+    before a refusal is still on its way, and would be sent again with every answer to it: where messages overtake each
+    other, a window that stays wide sends each entry as often as it has appends.
+    """
+
+    __slots__ = ("_appends", "_limit", "bytes", "max_appends", "max_bytes")
 
     def __init__(self, max_appends: int, max_bytes: int) -> None:
         self.max_appends = max_appends
+        self._limit = max_appends
         self.max_bytes = max_bytes
         self.bytes = 0
         self._appends: deque[tuple[int, int]] = deque()
@@ -41,7 +48,13 @@ class Inflights:
 
     @property
     def full(self) -> bool:
-        return len(self._appends) >= self.max_appends or self.bytes >= self.max_bytes
+        return len(self._appends) >= self._limit or self.bytes >= self.max_bytes
+
+    def narrow(self) -> None:
+        self._limit = max(1, self._limit // 2)
+
+    def widen(self) -> None:
+        self._limit = min(self.max_appends, self._limit + 1)
 
     def add(self, last_index: int, size: int) -> None:
         self._appends.append((last_index, size))
@@ -149,6 +162,7 @@ class Progress:
         if index <= self.match:
             return False
         self.match = index
+        self.inflights.widen()
         if self.next <= index:
             self.next = index + 1
         self.held = False
@@ -160,6 +174,7 @@ class Progress:
         if self.state is ProgressState.REPLICATE:
             if rejected <= self.match:
                 return False
+            self.inflights.narrow()
             self.next = self.match + 1
         else:
             if rejected != self.next - 1:

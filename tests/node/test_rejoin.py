@@ -9,7 +9,7 @@ import pytest
 from rocinante import limits
 from rocinante.client import Client
 from tests.node.test_membership import change, identity, wait_members
-from tests.node.tools import FAST, log_since, log_size, wait_log
+from tests.node.tools import FAST, log_since, log_size, rest, wait_log
 from tests.support.cluster import ADDRESS, Cluster
 
 ALL = {"node1": "voter", "node2": "voter", "node3": "voter"}
@@ -51,6 +51,23 @@ def test_a_removed_node_that_is_added_again_takes_part_again(tmp_path: Path, wip
         cluster.wait_leader()
         cluster.put(3, "rejoin/needed", "v")
         assert cluster.get(3, "rejoin/after") == "v"
+
+
+def test_a_removed_node_takes_part_after_a_restart_until_the_others_refuse_it(tmp_path: Path) -> None:
+    """By what the others know they may need its vote (the last one of two voters, say)."""
+    with Cluster(tmp_path, timers=FAST) as cluster:
+        cluster.start()
+        gone = identity(cluster, 3)
+        change(cluster, lambda client: client.cluster.remove(gone), LEFT, [1, 2])
+        cluster.wait_until(lambda: cluster.status(3)["role"] == "not_ready", "it takes no more part")
+        for number in (1, 2, 3):
+            cluster.stop(number)
+        cluster.start(3)  # until it listens: nobody refuses it
+        assert cluster.status(3)["role"] in {"follower", "candidate"}
+        assert rest(cluster, 3, "PUT", "/v1/kv/x", b"v").status == 503
+        cluster.start(1, 2)
+        cluster.wait_until(lambda: cluster.status(3)["role"] == "not_ready", "it takes no more part again")
+        cluster.put(1, "rejoin/without it", "v")
 
 
 def _uptime_s(cluster: Cluster) -> float:

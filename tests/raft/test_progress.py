@@ -110,3 +110,24 @@ def test_can_bump_commit(sent_commit: int, next_index: int, commit: int, use: bo
     it = progress(ProgressState.REPLICATE, match=0, next_index=next_index)
     it.sent_commit = sent_commit
     assert it.can_bump_commit(commit) is use
+
+
+def test_a_refusal_narrows_the_window_and_answers_widen_it() -> None:
+    """What was sent before a refusal is still on its way: a wide window would send all of it again at each answer."""
+    it = progress(ProgressState.REPLICATE, match=3, next_index=4, max_appends=8)
+    it.sent(4, 10)
+    it.back_off(7, 4)
+    it.become_replicate()
+    taken = []
+    for index in range(4, 20):
+        it.sent(index, 10)
+        if it.held:
+            taken.append(len(it.inflights))
+            it.update(index)
+            it.inflights.free_to(index)
+    assert taken == [4, 5, 6], "half of it, and one more with each answer"
+    for _ in range(9):
+        it.become_replicate()
+        it.back_off(50, 4)
+    it.sent(it.next, 10)
+    assert it.held, "one append at a time, and never none"

@@ -122,7 +122,7 @@ class ProcessFaults:
 
         def on() -> None:
             node.switch.enabled = True
-            if node.switch.removed:
+            if node.switch.gone:
                 return
             node.ingress.put_act(node.transport.resume)
             if node.left_not_ready.is_set():

@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.campaign import campaign
-from tests.simulation.mutations import MUTATIONS
 from tests.simulation.named import FAULT, RARE, REACHED
 from tests.simulation.report import figures, missed
 from tests.simulation.simulation import run
 
 SEEDS = range(1, 301)
 BLOCK_SEEDS = 5
+KEPT = {
+    796: "the removed one of two voters started again and took no part, but the other did not know and needed its vote",
+    42715: "messages overtook each other, and each answer made the leader send its whole window again",
+}
+"""Lives beyond those that found a defect; docs/reliability.md."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,6 +48,11 @@ def test_seeds() -> None:
     assert total.counts["revisions watched"]
 
 
+@pytest.mark.parametrize("seed", KEPT)
+def test_a_life_that_once_failed(seed: int) -> None:
+    run(seed)
+
+
 def test_a_seed_is_a_run_in_every_process() -> None:
     """Also where Python hashes strings differently."""
     program = "from tests.simulation.simulation import run; print([run(seed).hash for seed in (3, 5)])"
@@ -56,21 +65,3 @@ def test_a_seed_is_a_run_in_every_process() -> None:
         outputs.add(done.stdout)
     assert len(outputs) == 1
     assert run(3).hash != run(5).hash
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a log that is behind gets votes (paper, 5.4.1)",
-        "the leader counts itself before its disk has written (etcd #14370)",
-        "a heartbeat commits all that the follower has",
-        "half is a majority",
-    ],
-)
-def test_finds_a_bug(name: str) -> None:
-    """A few that take a few seeds; `python -m tests.simulation.mutations` tries all."""
-    mutation = next(mutation for mutation in MUTATIONS if mutation.name == name)
-    seeds, found_by = mutation.seeds_needed(30)
-    assert seeds, "the simulator does not find it"
-    assert f"seed {seeds}: " in found_by
-    run(seeds)  # the bug is out again
