@@ -107,8 +107,12 @@ class Housekeeping:
     def _release_memory(self) -> None:
         for released in self._state.release_memory():
             self.released_bytes += released
-            if self._stopped.wait(limits.FLOW_RELEASE_PAUSE_S):
+            if self._pause(limits.FLOW_RELEASE_PAUSE_S):
                 return
+
+    def _pause(self, wait_s: float) -> bool:
+        """Lets others have the processor. Whether the node stops meanwhile."""
+        return self._stopped.wait(wait_s)
 
     def _lead(self) -> None:
         now_ms = self._clock.lead()

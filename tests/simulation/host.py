@@ -162,7 +162,10 @@ class SimSnapshotter(Snapshotter):
 
 
 class SimHousekeeping(Housekeeping):
-    """The thread `housekeeping`: its round is an event."""
+    """The thread `housekeeping`: its round is an event, and takes no time."""
+
+    def _pause(self, wait_s: float) -> bool:
+        return False
 
     def start(self) -> None:
         host: Host = current_host()
