@@ -177,6 +177,9 @@ class Ending:
             if client.tally.done > before:
                 client.only = None
                 return
+        if host.id not in self._oracle.rules.config.members:
+            client.only = None
+            return  # a change that was under way has removed it meanwhile: it owes nobody an answer
         self._oracle.fail(f"after it was healed, {host.name} does not {verb} in time")
 
     def _check_history(self) -> None:
