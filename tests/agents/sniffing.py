@@ -17,7 +17,7 @@ from rocinante.flows import FlowRecord
 from rocinante.services.server import GrpcServer
 from tests.support.local_node import LocalNode
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 POLL_S = 0.02
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -29,7 +30,7 @@ OPTIONS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +91,7 @@ class Page:
             lambda: self.run("const e = document.querySelector(arguments[0]); return e && !e.disabled", selector),
             selector,
         )
-        self.find(selector).click()
+        self.on(selector, lambda element: element.click())
 
     def click_text(self, selector: str, text: str) -> None:
         """Click the element of this selector that says this; at once, for lists are drawn anew."""
@@ -101,9 +102,19 @@ class Page:
         self.until(lambda: self.run(script, selector, text), f"{selector} with {text!r}")
 
     def type(self, selector: str, text: str) -> None:
-        field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+        self.on(selector, lambda field: (field.clear(), field.send_keys(text)))
+
+    def on(self, selector: str, act: Callable[[WebElement], object]) -> None:
+        """Do this to an element; again where it was drawn anew between the look and the act, which is then not done."""
+
+        def done() -> bool:
+            try:
+                act(self.find(selector))
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        self.until(done, f"{selector} stays for a moment")
 
     def console(self, *allowed: str) -> list[str]:
         """What the console complained of, but for what a test provokes. CSP violations stand there too."""

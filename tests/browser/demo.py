@@ -35,7 +35,7 @@ class DemoNode(LocalNode):
         for number in range(2, peers + 2):
             port = 35000 + number
             member = Member(server_id("127.0.0.1", port), f"node{number}", "127.0.0.1", port, 8000 + number)
-            self.add_member(member, voter=True).result(5)
+            self.add_member(member, voter=True).result(30)
         self.put("config/balancer", b'{"algorithm": "least-connections"}')
 
     def status(self) -> NodeStatus:
@@ -62,11 +62,11 @@ class DemoNode(LocalNode):
     def put(self, key: str | bytes, value: bytes) -> None:
         raw = key.encode() if isinstance(key, str) else key
         body = rpc_pb2.PutRequest(key=raw, value=value).SerializeToString()
-        self.propose(Kind.KV_PUT, body).result(5)
+        self.propose(Kind.KV_PUT, body).result(30)
 
     def put_flows(self, records: list[FlowRecord]) -> None:
         for future in [self.propose(Kind.FLOW_PUT, b"\x03dc1" + batch) for batch in encode_batch(records)]:
-            future.result(5)
+            future.result(30)
 
 
 def make_flows(count: int, seed: int = 1) -> list[FlowRecord]:
@@ -83,7 +83,7 @@ def make_flows(count: int, seed: int = 1) -> list[FlowRecord]:
             ),
             tcp_state=TcpState(dice.choice((1, 3, 3, 3, 3, 4, 7))) if is_tcp else TcpState.NONE,
             flags=FlowFlag.SEEN_REPLY | FlowFlag.ASSURED,
-            deadline_ms=now_ms + dice.randint(30_000, 7_200_000),
+            deadline_ms=now_ms + dice.randint(1_800_000, 7_200_000),
             updated_ms=now_ms - dice.randint(0, 5000),
             backend=Backend(bytes((10, 9, 0, dice.randint(1, 6))), 8443),
             packets_original=dice.randint(1, 40_000),

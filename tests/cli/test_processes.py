@@ -16,20 +16,21 @@ from rocinante.client import Client
 from tests.cli.conftest import COMMAND, ROOT
 from tests.client.serving import Cluster
 
+WAIT_S = 60.0
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def test_the_module_runs(spawn: Spawn) -> None:
     process = spawn("kv", "put", "k", "-", stdin=subprocess.PIPE)
-    out, err = process.communicate(b"\0\xff from standard input", timeout=20)
+    out, err = process.communicate(b"\0\xff from standard input", timeout=WAIT_S)
     assert (process.returncode, out, err) == (0, b"revision 2\n", b"")
-    out, _ = spawn("kv", "get", "--raw", "k").communicate(timeout=20)
+    out, _ = spawn("kv", "get", "--raw", "k").communicate(timeout=WAIT_S)
     assert out == b"\0\xff from standard input"
 
 
 def test_keys_need_not_be_text(spawn: Spawn, cluster: Cluster) -> None:
     process = spawn("kv", "put", os.fsdecode(b"\xff\xfe"), "v")
-    assert process.wait(20) == 0
+    assert process.wait(WAIT_S) == 0
     with Client(cluster.endpoints) as client:
         assert client.kv.get(b"\xff\xfe").value == b"v"
 
@@ -45,7 +46,7 @@ def test_a_watch_ends_cleanly_on_ctrl_c(spawn: Spawn, cluster: Cluster, verb: tu
     assert process.stdout is not None
     assert b"PUT" in process.stdout.readline(), "it watches"
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -68,7 +69,7 @@ def test_a_reader_that_went_away_ends_the_command_quietly(
         process.stdout.close()
         for number in range(200):
             client.kv.put(f"l{number:03}", b"x" * 500)
-    assert process.wait(20) == 0
+    assert process.wait(WAIT_S) == 0
     assert process.stderr is not None
     assert process.stderr.read() == b""
 
@@ -111,7 +112,7 @@ def test_colours_only_on_a_terminal_and_never_with_no_color(
         except OSError:
             pass  # Linux's way to say that the other side is closed
         os.close(ours)
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_S) == 0
         # NO_COLOR is about colour; bold is not one (no-color.org).
         colours = [code for code in shown.split(b"\x1b[")[1:] if code.startswith((b"3", b"9", b"1;3"))]
         if arguments == ["--help"] or not coloured:
@@ -120,5 +121,5 @@ def test_colours_only_on_a_terminal_and_never_with_no_color(
 
 def test_no_escape_codes_in_a_pipe_whatever_ci_says(spawn: Spawn) -> None:
     for arguments in (("status",), ("--help",), ("status", "--help"), ("nonsense",)):
-        out, err = spawn(*arguments, env={"GITHUB_ACTIONS": "true", "FORCE_COLOR": "1"}).communicate(timeout=20)
+        out, err = spawn(*arguments, env={"GITHUB_ACTIONS": "true", "FORCE_COLOR": "1"}).communicate(timeout=WAIT_S)
         assert b"\x1b" not in out + err

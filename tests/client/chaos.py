@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
+PATIENCE_S = 30.0
+
 
 class Cut(Enum):
     BEFORE = "the request is not passed on"
@@ -61,7 +63,7 @@ class ChaosProxy:
         for pair in pairs:
             _kill(*pair)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name="chaos", daemon=True)
@@ -72,9 +74,13 @@ class ChaosProxy:
         while not self._closed.is_set():
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+            except OSError:
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), timeout=PATIENCE_S)
                 far.settimeout(None)
             except OSError:
+                near.close()  # nobody is there: whoever asked is told at once, as without a proxy
                 continue
             with self._lock:
                 self._pairs.append((near, far))
@@ -93,7 +99,7 @@ class ChaosProxy:
             if not _send(far, data):
                 break
             if how is Cut.AFTER:
-                deadline_s = time.monotonic() + 5
+                deadline_s = time.monotonic() + PATIENCE_S
                 while not done() and time.monotonic() < deadline_s:
                     self._closed.wait(0.002)
                 break

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rocinante.client import Client, RestClient
-from tests.client.serving import Cluster, serving
+from tests.client.serving import PATIENCE_S, Cluster, serving
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def three() -> Iterator[Cluster]:
 
 @pytest.fixture
 def client(one: Cluster) -> Iterator[Client]:
-    with Client(one.endpoints, timeout_s=5) as client:
+    with Client(one.endpoints, timeout_s=PATIENCE_S) as client:
         yield client
 
 
@@ -34,5 +34,5 @@ def rest_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def rest(rest_cluster: Cluster) -> Iterator[RestClient]:
-    with RestClient(rest_cluster.urls[0], timeout_s=5) as client:
+    with RestClient(rest_cluster.urls[0], timeout_s=PATIENCE_S) as client:
         yield client

@@ -18,6 +18,11 @@ from tests.support.local_node import LocalNode
 from tests.support.ports import free_ports
 
 HOST = "127.0.0.1"
+PATIENCE_S = 30.0
+"""For what happens: only a failure waits so long."""
+WHILE_S = 2.0
+"""For what does not happen: the time until a client gives up. A busy machine must get a request there and an answer
+back in it, or the client is right to say something else."""
 
 
 class Cluster:

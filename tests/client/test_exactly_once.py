@@ -12,7 +12,7 @@ from rocinante.client.txn import put, version
 from rocinante.errors import OutcomeUnknown, RocinanteError
 from rocinante.flows import FlowRecord, FlowTuple
 from tests.client.chaos import ChaosProxy, Cut
-from tests.client.serving import Cluster, serving
+from tests.client.serving import PATIENCE_S, WHILE_S, Cluster, serving
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def cut_all(proxies: list[ChaosProxy], key: bytes, how: Cut, cluster: Cluster) -
 
 @pytest.mark.parametrize("how", list(Cut))
 def test_a_put_over_grpc_applies_once(how: Cut, three: Cluster, proxies: list[ChaosProxy]) -> None:
-    with Client([proxy.endpoint for proxy in proxies], discover=False, timeout_s=10) as client:
+    with Client([proxy.endpoint for proxy in proxies], discover=False, timeout_s=PATIENCE_S) as client:
         cut_all(proxies, b"key-of-the-test", how, three)
         result = client.kv.put("key-of-the-test", "once")
     assert three.version(b"key-of-the-test") == 1
@@ -46,7 +46,7 @@ def test_a_put_over_grpc_applies_once(how: Cut, three: Cluster, proxies: list[Ch
 def test_with_one_node_only_the_write_waits_for_it_and_applies_once(one: Cluster) -> None:
     proxy = ChaosProxy(one.grpc_ports[0])
     try:
-        with Client(proxy.endpoint, discover=False, timeout_s=10) as client:
+        with Client(proxy.endpoint, discover=False, timeout_s=PATIENCE_S) as client:
             for round_ in range(5):
                 key = f"lost-answer-{round_}"
                 proxy.cut(key.encode(), Cut.AFTER, lambda key=key: one.version(key.encode()) > 0)
@@ -60,7 +60,7 @@ def test_with_one_node_only_the_write_waits_for_it_and_applies_once(one: Cluster
 def test_deletes_and_transactions_give_the_first_answer_again(one: Cluster) -> None:
     proxy = ChaosProxy(one.grpc_ports[0])
     try:
-        with Client(proxy.endpoint, discover=False, timeout_s=10) as client:
+        with Client(proxy.endpoint, discover=False, timeout_s=PATIENCE_S) as client:
             client.kv.put("doomed-key", "v")
             proxy.cut(b"doomed-key", Cut.AFTER, lambda: one.version(b"doomed-key") == 0)
             assert client.kv.delete("doomed-key").deleted == 1, "carried out again, it would have deleted nothing"
@@ -76,13 +76,13 @@ def test_a_batch_of_flows_is_one_entry(one: Cluster) -> None:
     record = FlowRecord(FlowTuple.from_text("tcp", "192.0.2.77:41234", "198.51.100.7:443"), updated_ms=1)
     proxy = ChaosProxy(one.grpc_ports[0])
     try:
-        with Client(proxy.endpoint, discover=False, timeout_s=10) as client:
+        with Client(proxy.endpoint, discover=False, timeout_s=PATIENCE_S) as client:
             proxy.cut(record.key, Cut.AFTER, lambda: one.node.state_machine.flows_count() == 1)
             done = client.flows.put([record])
             assert done.records == 1
             client.kv.put("end", "of the test")
             watch, batches = one.node.watch(1), 0
-            while (events := watch.get(1)) is not None and not events.kv:
+            while (events := watch.get(PATIENCE_S)) is not None and not events.kv:
                 batches += len(events.flows)
             watch.close()
             assert batches == 1, "carried out again, watchers would have seen it twice"
@@ -92,11 +92,13 @@ def test_a_batch_of_flows_is_one_entry(one: Cluster) -> None:
 
 def test_many_threads_through_connections_that_break_at_random(three: Cluster, proxies: list[ChaosProxy]) -> None:
     writes, threads = 25, 6
-    for seed, proxy in enumerate(proxies):
+    # Each of these seeds breaks one of the first 25 transfers: whichever node the client prefers, and however many
+    # calls share a transfer, something is broken.
+    for seed, proxy in zip((1, 6, 9), proxies, strict=True):
         proxy.be_random(seed, 0.01)
     failures: list[RocinanteError] = []
 
-    with Client([proxy.endpoint for proxy in proxies], discover=False, timeout_s=30) as client:
+    with Client([proxy.endpoint for proxy in proxies], discover=False, timeout_s=PATIENCE_S) as client:
 
         def work(name: str) -> None:
             try:
@@ -118,11 +120,11 @@ def test_many_threads_through_connections_that_break_at_random(three: Cluster, p
 def test_out_of_time_after_a_lost_answer_is_said_to_be_unknown(one: Cluster) -> None:
     proxy = ChaosProxy(one.grpc_ports[0])
     try:
-        with Client(proxy.endpoint, discover=False, timeout_s=5) as client:
+        with Client(proxy.endpoint, discover=False, timeout_s=PATIENCE_S) as client:
             client.kv.put("first", "opens the session")
             proxy.cut(b"unlucky-key", Cut.AFTER, lambda: one.version(b"unlucky-key") > 0 and (one.shut(0) or True))
             with pytest.raises(OutcomeUnknown, match="may or may not have been carried out"):
-                client.kv.put("unlucky-key", "v", timeout_s=1)
+                client.kv.put("unlucky-key", "v", timeout_s=WHILE_S)
         assert one.version(b"unlucky-key") == 1
     finally:
         proxy.close()
@@ -133,7 +135,7 @@ def test_a_put_over_rest_applies_once(how: Cut) -> None:
     with serving(rest=True) as cluster:
         proxy = ChaosProxy(cluster.rest_ports[0])
         try:
-            with RestClient(f"http://{proxy.endpoint}", discover=False, timeout_s=10) as client:
+            with RestClient(f"http://{proxy.endpoint}", discover=False, timeout_s=PATIENCE_S) as client:
                 proxy.cut(b"the-body", how, lambda: cluster.version(b"rest-key") > 0)
                 assert client.kv.put("rest-key", "the-body").revision == 2
             assert cluster.version(b"rest-key") == 1

@@ -11,7 +11,7 @@ from rocinante.errors import FailedPrecondition, OutcomeUnknown, ResourceExhaust
 from rocinante.identity import server_id
 from rocinante.ports import SessionRef
 from rocinante.state.command import Kind
-from tests.client.serving import HOST, Cluster, serving
+from tests.client.serving import HOST, PATIENCE_S, WHILE_S, Cluster, serving
 from tests.support.ports import free_port
 
 
@@ -40,7 +40,7 @@ def test_the_death_of_the_only_node_that_was_given_does_not_matter_once_the_othe
 
 
 def test_a_call_waits_for_a_node_that_comes_back(one: Cluster) -> None:
-    with Client(one.endpoints, timeout_s=10) as client:
+    with Client(one.endpoints, timeout_s=PATIENCE_S) as client:
         client.kv.put("a", "1")
         one.shut(0)
         back = threading.Timer(0.3, one.open, [0])
@@ -50,7 +50,7 @@ def test_a_call_waits_for_a_node_that_comes_back(one: Cluster) -> None:
 
 
 def test_nobody_there() -> None:
-    with Client(f"{HOST}:{free_port()}", timeout_s=0.3) as client:
+    with Client(f"{HOST}:{free_port()}", timeout_s=1.5) as client:
         for call in (lambda: client.kv.put("a", "1"), lambda: client.kv.get("a"), client.cluster.members):
             with pytest.raises(Unavailable, match="connection refused: is the node running"):
                 call()
@@ -59,7 +59,7 @@ def test_nobody_there() -> None:
 def test_a_rest_port_is_named_as_what_it_is() -> None:
     with (
         serving(rest=True) as cluster,
-        Client(f"{HOST}:{cluster.rest_ports[0]}", timeout_s=1) as client,
+        Client(f"{HOST}:{cluster.rest_ports[0]}", timeout_s=3) as client,
         pytest.raises(Unavailable, match="not gRPC"),
     ):
         client.kv.get("a")
@@ -75,14 +75,14 @@ def test_a_rest_port_is_named_as_what_it_is() -> None:
     ],
 )
 def test_a_cluster_that_cannot(state: str, error: type[Exception], message: str, one: Cluster) -> None:
-    with Client(one.endpoints, timeout_s=5) as client:
+    with Client(one.endpoints, timeout_s=PATIENCE_S) as client:
         client.kv.put("a", "1")
         if state == "full":
             one.node.be_refusing(ResourceExhausted("the ingress buffer is full (0 proposals)"))
         else:
             getattr(one.node, state)()
         with pytest.raises(error, match=message):
-            client.kv.put("a", "2", timeout_s=0.4)
+            client.kv.put("a", "2", timeout_s=WHILE_S)
         one.node.be_normal()
         client.kv.put("b", "1")
         if state != "be_slow":
@@ -90,7 +90,7 @@ def test_a_cluster_that_cannot(state: str, error: type[Exception], message: str,
 
 
 def test_a_busy_cluster_is_asked_again_until_it_has_room(one: Cluster) -> None:
-    with Client(one.endpoints, timeout_s=10) as client:
+    with Client(one.endpoints, timeout_s=PATIENCE_S) as client:
         client.kv.put("a", "1")
         one.node.be_refusing(ResourceExhausted("the ingress buffer is full"))
         later = threading.Timer(0.2, one.node.be_normal)
@@ -103,7 +103,7 @@ def end_session(client: Client, cluster: Cluster) -> None:
     """Behind the client's back, as the cluster does when it has too many."""
     current = client._connection._sessions._current
     assert current is not None
-    cluster.node.propose(Kind.SESSION_CLOSE, b"", session=SessionRef(current.id, 0)).result(5)
+    cluster.node.propose(Kind.SESSION_CLOSE, b"", session=SessionRef(current.id, 0)).result(PATIENCE_S)
 
 
 def test_a_session_that_the_cluster_forgot_is_opened_again(one: Cluster) -> None:
@@ -158,4 +158,4 @@ def test_admin_calls(one: Cluster) -> None:
         assert (len(digest.digest), digest.revision) == (32, 2)
         assert client.admin.snapshot().index == digest.index
         client.admin.stop()
-        assert one.node.stopped.wait(5)
+        assert one.node.stopped.wait(PATIENCE_S)

@@ -21,7 +21,7 @@ from rocinante.errors import (
 from rocinante.flows import Backend, FlowColumns, FlowRecord, FlowTuple, decode_batch, encode_batch
 from rocinante.state.events import FlowChange
 from tests.client.chaos import ChaosProxy, Cut
-from tests.client.serving import Cluster
+from tests.client.serving import PATIENCE_S, WHILE_S, Cluster
 
 
 def record(at: int, count: int = 1, **more: Any) -> FlowRecord:
@@ -54,7 +54,7 @@ class History:
 
 
 def until(reached: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < end, what
         threading.Event().wait(0.005)
@@ -99,7 +99,7 @@ def test_the_first_goes_at_once_and_the_next_are_collected(client: Client, one: 
     """Nothing is on its way: no waiting. While something is: up to `linger_s`, or until a batch is full."""
     history = History(one)
     with client.flows.writer(linger_s=30, batch_records=10) as writer:
-        writer.put(record(0), until="committed", timeout_s=5)
+        writer.put(record(0), until="committed", timeout_s=PATIENCE_S)
         one.node.be_slow()
         writer.put(record(1))
         until(lambda: writer.under_way == 1, "the first goes at once")
@@ -161,7 +161,7 @@ def test_a_waiter_is_served_by_the_record_that_replaced_its_own(client: Client, 
         late = writer.submit(record(1, 4))
         assert not early.done()
         one.node.be_normal()
-        assert early.result(5).index == late.result(5).index
+        assert early.result(PATIENCE_S).index == late.result(PATIENCE_S).index
         assert counts(client)[1] == 4
 
 
@@ -173,7 +173,7 @@ def test_reports_of_each_batch(client: Client) -> None:
     (report,) = reports
     assert (report.records, report.index, report.error, report.tries) == (10, result.index, None, 1)
     assert report.size_bytes == 12 + 10 * 90
-    assert 0 < report.latency_s < 5
+    assert 0 < report.latency_s < PATIENCE_S
     assert writer.metrics()["flow_writer_acknowledged_total"] == 10
 
 
@@ -205,7 +205,7 @@ def test_a_full_writer_blocks_or_refuses(client: Client, one: Cluster) -> None:
         waiting = threading.Thread(target=writer.put, args=(record(11),))
         waiting.start()
         one.node.be_normal()
-        waiting.join(10)
+        waiting.join(PATIENCE_S)
         assert not waiting.is_alive(), "room again"
         assert writer.counters.blocked_s > 0.04
     with client.flows.writer(records_max=1, when_full="raise") as writer:
@@ -218,7 +218,7 @@ def test_a_full_writer_blocks_or_refuses(client: Client, one: Cluster) -> None:
 
 
 def test_a_busy_cluster_slows_it_down_and_fails_nothing(client: Client, one: Cluster) -> None:
-    with client.flows.writer(linger_s=0, batch_records=5, timeout_s=20) as writer:
+    with client.flows.writer(linger_s=0, batch_records=5, timeout_s=PATIENCE_S) as writer:
         writer.put(record(0), until="committed")
         one.node.be_refusing(ResourceExhausted("too many requests wait"))
         for at in range(100):
@@ -233,11 +233,11 @@ def test_a_busy_cluster_slows_it_down_and_fails_nothing(client: Client, one: Clu
 def test_what_is_refused_for_good_is_reported(client: Client, one: Cluster) -> None:
     """Until its time is up; the records may be put again."""
     reports: list[BatchReport] = []
-    with client.flows.writer(timeout_s=0.3, on_batch=reports.append) as writer:
+    with client.flows.writer(timeout_s=WHILE_S, on_batch=reports.append) as writer:
         writer.put(record(0), until="committed")
         one.node.be_refusing(ResourceExhausted("the table is full"))
         with pytest.raises(ResourceExhausted, match="the table is full"):
-            writer.put(record(1), until="committed", timeout_s=5)
+            writer.put(record(1), until="committed", timeout_s=PATIENCE_S)
         one.node.be_normal()
         failed = reports[-1]
         assert isinstance(failed.error, ResourceExhausted)
@@ -246,7 +246,7 @@ def test_what_is_refused_for_good_is_reported(client: Client, one: Cluster) -> N
 
 
 def test_a_failure_that_nobody_was_told_of_is_raised_by_the_next_flush(client: Client, one: Cluster) -> None:
-    writer = client.flows.writer(timeout_s=0.2)
+    writer = client.flows.writer(timeout_s=WHILE_S)
     writer.put(record(0), until="committed")
     one.node.be_without_leader()
     writer.put(record(1))
@@ -260,7 +260,7 @@ def test_a_failure_that_nobody_was_told_of_is_raised_by_the_next_flush(client: C
 
 
 def test_closing_a_writer_whose_cluster_is_away_ends_in_time(one: Cluster) -> None:
-    with Client(one.endpoints, timeout_s=0.5) as client:
+    with Client(one.endpoints, timeout_s=WHILE_S) as client:
         writer = client.flows.writer()
         writer.put(record(0), until="committed")
         one.node.be_slow()
@@ -268,14 +268,14 @@ def test_closing_a_writer_whose_cluster_is_away_ends_in_time(one: Cluster) -> No
         began = time.monotonic()
         with pytest.raises(RocinanteError):
             writer.close()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE_S
         with pytest.raises(RocinanteError):
-            future.result(5)
+            future.result(PATIENCE_S)
         one.node.be_normal()
 
 
 def test_closing_the_client_first_ends_the_writer(one: Cluster) -> None:
-    client = Client(one.endpoints, timeout_s=2)
+    client = Client(one.endpoints, timeout_s=WHILE_S)
     writer = client.flows.writer()
     writer.put(record(0), until="committed")
     one.node.be_slow()
@@ -292,7 +292,7 @@ def test_a_lost_connection_applies_once(how: Cut, one: Cluster) -> None:
     history = History(one)
     proxy = ChaosProxy(one.grpc_ports[0])
     try:
-        with Client(proxy.endpoint, discover=False, timeout_s=10) as client, client.flows.writer() as writer:
+        with Client(proxy.endpoint, discover=False, timeout_s=PATIENCE_S) as client, client.flows.writer() as writer:
             writer.put(record(0), until="committed")
             proxy.cut(record(1).key, how, lambda: one.node.state_machine.flows_count() == 2)
             writer.put(record(1), until="committed")
@@ -310,7 +310,7 @@ def test_a_session_that_the_cluster_forgot_is_opened_again(client: Client, one: 
         session = writer._tries._last_session
         from rocinante.state.command import Kind
 
-        one.node.propose(Kind.SESSION_CLOSE, b"", session=_named(session)).result(5)
+        one.node.propose(Kind.SESSION_CLOSE, b"", session=_named(session)).result(PATIENCE_S)
         writer.put(record(1), until="committed")
         assert writer._tries._last_session != session
     assert counts(client) == {0: 1, 1: 1, 9: 1}
@@ -343,16 +343,16 @@ class Overtaken:
                 return Future()
             return propose(kind, body, **more)
 
-        with self.client.flows.writer(timeout_s=0.3, linger_s=0) as writer:
+        with self.client.flows.writer(timeout_s=WHILE_S, linger_s=0) as writer:
             writer.put(record(0), until="committed")
             node.propose = lose  # type: ignore[method-assign]
             with pytest.raises(OutcomeUnknown):
-                writer.put(record(1, 1), until="committed", timeout_s=5)
+                writer.put(record(1, 1), until="committed", timeout_s=PATIENCE_S)
             node.propose = propose  # type: ignore[method-assign]
-            writer.put(record(1, 2), until="committed", timeout_s=5)
+            writer.put(record(1, 2), until="committed", timeout_s=PATIENCE_S)
             kind, body, more = held[0]
-            late = propose(kind, body, session=more["session"], timeout_s=5)
-            assert "no longer kept" in str(late.exception(5)), "the cluster refuses it"
+            late = propose(kind, body, session=more["session"], timeout_s=PATIENCE_S)
+            assert "no longer kept" in str(late.exception(PATIENCE_S)), "the cluster refuses it"
         return [flow.packets_original for batch in history.batches() for flow in batch if flow.key == record(1).key]
 
 
@@ -407,14 +407,14 @@ def test_an_until_that_is_none_writes_nothing(client: Client, where: str) -> Non
 
 
 def test_a_member_that_there_is_not_or_that_does_not_answer_is_named(three: Cluster) -> None:
-    with Client(three.endpoints, timeout_s=5) as client, client.flows.writer() as writer:
+    with Client(three.endpoints, timeout_s=PATIENCE_S) as client, client.flows.writer() as writer:
         with pytest.raises(
             NotApplied, match=r"committed at log index \d+, .* node9 \(is no member; there are node1, n"
         ):
             writer.put(record(1), until="applied:node9")
         three.shut(2)
         with pytest.raises(NotApplied) as caught:
-            writer.put(record(2), until="all", timeout_s=1)
+            writer.put(record(2), until="all", timeout_s=WHILE_S)
         assert list(caught.value.missing) == ["node3"]
         three.open(2)
         writer.barrier("all")
@@ -423,11 +423,11 @@ def test_a_member_that_there_is_not_or_that_does_not_answer_is_named(three: Clus
 
 
 def test_a_barrier_after_everything_was_acknowledged_still_waits_for_the_members(three: Cluster) -> None:
-    with Client(three.endpoints, timeout_s=5) as client, client.flows.writer() as writer:
+    with Client(three.endpoints, timeout_s=PATIENCE_S) as client, client.flows.writer() as writer:
         writer.put(record(1), until="committed")
         three.shut(1)
         with pytest.raises(NotApplied):
-            writer.barrier("all", timeout_s=0.5)
+            writer.barrier("all", timeout_s=WHILE_S)
 
 
 @pytest.mark.parametrize(

@@ -121,12 +121,12 @@ class Barrier(threading.Thread):
             count += 1
             record = FlowRecord(flow_of(self.base, 0), packets_original=count, updated_ms=1)
             try:
-                self.writer.put(record, until=f"applied:{self.member}", timeout_s=3)
+                self.writer.put(record, until=f"applied:{self.member}", timeout_s=10)
             except RocinanteError:
                 self.missed += 1
                 continue
             try:
-                answer = self.client.flows.get_many([record], stale=True, endpoint=self.endpoint, timeout_s=3)
+                answer = self.client.flows.get_many([record], stale=True, endpoint=self.endpoint, timeout_s=10)
             except RocinanteError:
                 continue  # it died between the two
             (entry,) = answer.entries()
@@ -164,12 +164,13 @@ def test_leaders_are_killed_and_stopped_under_writers(cluster: Cluster) -> None:
                     _let_write(loads)
                     cluster.resume(leader)
             _let_write(loads)
+            cluster.wait_until(lambda: all(one.kept > 3 for one in barriers), "each barrier was kept several times")
         finally:
             for thread in stoppable:
                 thread.stop.set()
             for thread in stoppable:
-                thread.join(90)
-        order.join(60)
+                thread.join(120)
+        order.join(120)
         alive = order.is_alive()
         order.watch.close()
         assert not alive, "the watch did not see all that was written"
@@ -182,10 +183,10 @@ def test_leaders_are_killed_and_stopped_under_writers(cluster: Cluster) -> None:
             assert load.writer.counters.failed_batches == 0
         for barrier in barriers:
             assert not barrier.problems, barrier.problems[:5]
-            assert barrier.kept > 3
         assert sum(load.writer.counters.retries for load in loads) > 0, "no batch was under way: the test shows nothing"
         with client.flows.writer() as writer:
-            # Of this writer's own, behind all the others in the log: a barrier of one that put nothing waits for nothing.
+            # Of this writer's own, behind all the others in the log: a barrier of one that put nothing waits for
+            # nothing.
             writer.put(FlowRecord(flow_of(4 << 16, 0), updated_ms=1), until="all", timeout_s=30)
         for number in cluster.nodes:
             answer = client.flows.get_many(columns(0, 0), stale=True, endpoint=cluster.endpoint(number))
@@ -198,7 +199,7 @@ def test_leaders_are_killed_and_stopped_under_writers(cluster: Cluster) -> None:
 def _let_write(loads: list[Load]) -> None:
     """Until what is put now is acknowledged."""
     wanted = [load.puts for load in loads]
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while any(load.acknowledged < count for load, count in zip(loads, wanted, strict=True)):
         assert time.monotonic() < end, f"nothing is written any more: {[load.failures[:1] for load in loads]}"
         threading.Event().wait(0.05)

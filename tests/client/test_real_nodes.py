@@ -15,7 +15,6 @@ from tests.support.cluster import Cluster
 KILLS = 1
 
 
-@pytest.mark.timeout(180)
 def test_nothing_is_lost_or_doubled_when_leaders_die(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     with Cluster(tmp_path, nodes=3) as cluster:
         cluster.start()

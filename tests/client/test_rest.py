@@ -9,7 +9,7 @@ from rocinante.client.rest_transport import classify_answer
 from rocinante.client.retry import Next
 from rocinante.errors import InvalidArgument, OutcomeUnknown, OutOfRange, ResourceExhausted, Unavailable
 from rocinante.flows import encode_batch
-from tests.client.serving import HOST, Cluster
+from tests.client.serving import HOST, WHILE_S, Cluster
 from tests.client.test_flows import FULL, same, tcp
 from tests.client.test_kv import HARD_KEYS
 from tests.support.ports import free_port
@@ -93,21 +93,21 @@ def test_a_cluster_that_cannot(rest: RestClient, rest_cluster: Cluster) -> None:
     rest.kv.put("a", "1")
     rest_cluster.node.be_without_leader()
     with pytest.raises(Unavailable, match="no leader"):
-        rest.kv.put("a", "2", timeout_s=0.4)
+        rest.kv.put("a", "2", timeout_s=WHILE_S)
     rest_cluster.node.be_normal()
     rest_cluster.node.be_refusing(ResourceExhausted("the ingress buffer is full"))
     with pytest.raises(ResourceExhausted, match="buffer"):
-        rest.kv.put("a", "2", timeout_s=0.4)
+        rest.kv.put("a", "2", timeout_s=WHILE_S)
     rest_cluster.node.be_normal()
     rest_cluster.node.be_slow()
     with pytest.raises(OutcomeUnknown, match="may or may not"):
-        rest.kv.put("b", "1", timeout_s=0.4)
+        rest.kv.put("b", "1", timeout_s=WHILE_S)
     rest_cluster.node.be_normal()
     assert rest.kv.get("a").version == 1
 
 
 def test_nobody_there() -> None:
-    with RestClient(f"http://{HOST}:{free_port()}", timeout_s=0.3) as client:
+    with RestClient(f"http://{HOST}:{free_port()}", timeout_s=1.5) as client:
         with pytest.raises(Unavailable, match="connection refused"):
             client.kv.put("a", "1")
         with pytest.raises(Unavailable, match="connection refused"):

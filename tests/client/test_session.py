@@ -96,7 +96,7 @@ def test_no_more_writes_under_way_than_the_cluster_can_remember() -> None:
     sessions.end(tickets[5])
     assert not done.is_set(), "the oldest is what counts"
     sessions.end(tickets[0])
-    worker.join(5)
+    worker.join(30)
     assert done.is_set()
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.ports import free_ports
+from tests.support.ports import free_block
 
-WAIT_S = 60.0
+WAIT_S = 120.0
+PORTS = 6
+"""Of the largest of these clusters: three nodes, two ports each."""
 
 
 def processes_with(text: str) -> list[int]:
@@ -49,7 +51,7 @@ class Dev:
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
-        base = free_ports(1)[0]
+        base = free_block(PORTS)
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -132,7 +134,7 @@ def dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
 
 
 def status(url: str) -> dict[str, object]:
-    answer: dict[str, object] = httpx.get(f"{url}v1/status", timeout=5, trust_env=False).json()
+    answer: dict[str, object] = httpx.get(f"{url}v1/status", timeout=30, trust_env=False).json()
     return answer
 
 
@@ -182,7 +184,7 @@ def test_a_dead_node_is_shown_and_data_is_kept(dev: Callable[..., Dev]) -> None:
     run = dev("--nodes", "1")
     url = run.wait_line(r"page (\S+)")[1]
     run.wait_line(r"^node1: leader")
-    assert httpx.put(f"{url}v1/kv/greeting", content=b"hello", timeout=5, trust_env=False).status_code == 200
+    assert httpx.put(f"{url}v1/kv/greeting", content=b"hello", timeout=30, trust_env=False).status_code == 200
     (pid,) = processes_with(f"{run.directory}/node1")
     os.kill(pid, signal.SIGSEGV)
     assert run.wait_line(r"^node1 died: (.*)")[1].startswith("signal SIGSEGV: ")
@@ -216,12 +218,12 @@ def test_when_it_is_killed_no_process_is_left(dev: Callable[..., Dev]) -> None:
     run.command("p 2")
     run.wait_line("^node2 paused")
     assert run.end(signal.SIGKILL) == -signal.SIGKILL
-    wait_until(lambda: not run.left_behind(), "processes were left behind", 5)
+    wait_until(lambda: not run.left_behind(), "processes were left behind")
 
 
 def _get(url: str) -> bytes:
     try:
-        return httpx.get(url, timeout=2, trust_env=False).content
+        return httpx.get(url, timeout=10, trust_env=False).content
     except httpx.HTTPError:
         return b""
 
@@ -232,7 +234,7 @@ def test_on_a_terminal_and_when_the_terminal_goes_away(tmp_path: Path) -> None:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
     command = [sys.executable, "-m", "rocinante.cli.main", "dev", "--dir", str(directory), "--nodes", "1"]
     process = subprocess.Popen(
-        [*command, "--storage", "memory", "--base-port", str(free_ports(1)[0])],
+        [*command, "--storage", "memory", "--base-port", str(free_block(PORTS))],
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True, env=environment,
     )  # fmt: skip
     os.close(inner)
@@ -251,7 +253,7 @@ def test_on_a_terminal_and_when_the_terminal_goes_away(tmp_path: Path) -> None:
     finally:
         os.close(outer)
         process.wait(WAIT_S)
-    wait_until(lambda: not processes_with(str(directory)), "processes were left behind", 5)
+    wait_until(lambda: not processes_with(str(directory)), "processes were left behind")
     assert process.returncode == 0
 
 
@@ -275,7 +277,7 @@ def test_without_the_capability_it_says_how_to(tmp_path: Path) -> None:
     prefix = dropped if os.geteuid() == 0 else ()
     command = [*prefix, sys.executable, "-m", "rocinante.cli.main", "dev", "--dir", str(tmp_path / "dev")]
     run = subprocess.run(
-        [*command, "--nodes", "1", "--storage", "memory", "--sniff", "--base-port", str(free_ports(1)[0])],
+        [*command, "--nodes", "1", "--storage", "memory", "--sniff", "--base-port", str(free_block(PORTS))],
         input="q\n",
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import pytest
 
 from rocinante.dev.process import Child, Condition
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def child(tmp_path: Path, program: str) -> Child:

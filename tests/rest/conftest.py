@@ -43,7 +43,7 @@ def rest() -> Iterator[Rest]:
         server = RestServer(node, host="127.0.0.1", port=0, threads=8, allowed_hosts=["rocinante.example"])
         server.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10, verify=NO_TLS) as http:
+            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30, verify=NO_TLS) as http:
                 yield Rest(node, server, http)
         finally:
             server.stop()

@@ -129,7 +129,7 @@ def test_a_reader_that_is_too_slow_is_told_so() -> None:
     with LocalNode(watch_events_max=4) as node:
         server = RestServer(node, host="127.0.0.1", port=0, threads=8)
         server.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10, verify=NO_TLS) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30, verify=NO_TLS) as http:
             rest = Rest(node, server, http)
             stream = EventStream(RestContext(node, consensus_slots=1), Wanted(frozenset({"kv"})), lambda: True)
             next(stream)
@@ -144,7 +144,7 @@ def test_a_reader_that_is_too_slow_is_told_so() -> None:
 
 def test_streams_are_bounded_given_back_and_leave_the_requests_their_threads(rest: Rest) -> None:
     with httpx.Client(
-        base_url=rest.http.base_url, timeout=10, verify=NO_TLS, limits=httpx.Limits(max_connections=100)
+        base_url=rest.http.base_url, timeout=30, verify=NO_TLS, limits=httpx.Limits(max_connections=100)
     ) as http:
         streams = [http.stream("GET", "/v1/events?types=role") for _ in range(limits.REST_EVENT_STREAMS_MAX)]
         for stream in streams:

@@ -204,7 +204,7 @@ def test_a_body_that_is_too_large_is_refused(rest: Rest) -> None:
 
 
 def test_one_who_sends_all_before_reading_sees_the_refusal_too(rest: Rest) -> None:
-    connection = HTTPConnection("127.0.0.1", rest.server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", rest.server.port, timeout=30)
     connection.request("POST", "/v1/flows", body=b" " * (limits.REST_BODY_BYTES_MAX * 4), headers=JSON_HEADERS)
     answer = connection.getresponse()
     assert (answer.status, b"body: is larger than" in answer.read()) == (413, True)

@@ -33,7 +33,7 @@ SOURCE = {
 @pytest.fixture
 def text() -> str:
     with LocalNode() as node:
-        node.add_member(Member(server_id("127.0.0.1", 35002), "node2", "127.0.0.1", 35002, 8002), voter=True).result(5)
+        node.add_member(Member(server_id("127.0.0.1", 35002), "node2", "127.0.0.1", 35002, 8002), voter=True).result(30)
         server = RestServer(node, host="127.0.0.1", port=0, threads=8, metrics_sources=[lambda: SOURCE])
         server.start()
         base = f"http://127.0.0.1:{server.port}"

@@ -97,17 +97,17 @@ def test_health_answers_while_all_others_wait_and_those_beyond_the_slots_get_429
     beyond = 12
 
     def put(_: int) -> int:
-        headers = {"Rocinante-Timeout-Ms": "20000"}
+        headers = {"Rocinante-Timeout-Ms": "60000"}
         return httpx.put(
-            f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=30, verify=NO_TLS
+            f"{rest.http.base_url}/v1/kv/k", content=b"", headers=headers, timeout=90, verify=NO_TLS
         ).status_code
 
     with ThreadPoolExecutor(slots + beyond) as pool:
         writers = [pool.submit(put, number) for number in range(slots + beyond)]
-        statuses = [rest.http.get("/livez", timeout=2).status_code for _ in range(10)]
+        statuses = [rest.http.get("/livez", timeout=20).status_code for _ in range(10)]
         assert statuses == [200] * 10
         while sum(writer.done() for writer in writers) < beyond:  # those that found no slot
-            assert rest.http.get("/v1/status", timeout=2).status_code == 200
+            assert rest.http.get("/v1/status", timeout=20).status_code == 200
         rest.node.be_normal()
         assert sorted(writer.result() for writer in writers) == [200] * slots + [429] * beyond
 
@@ -132,7 +132,7 @@ def test_status_and_its_parts(rest: Rest) -> None:
 
 def test_transfer_to_a_member_by_name_endpoint_or_id(rest: Rest) -> None:
     second = Member(server_id("127.0.0.1", 35002), "node2", "127.0.0.1", 35002, 8002)
-    rest.node.add_member(second, voter=True).result(5)
+    rest.node.add_member(second, voter=True).result(30)
     for target in ("node2", "127.0.0.1:35001", format_id(second.id)):
         done = rest.json("POST", "/v1/admin/transfer", json={"to": target})
         assert target in {done["leader"], done["leader_name"], done["leader_endpoint"]}
@@ -248,7 +248,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("data", "status"), MALFORMED)
 def test_what_is_not_http_gets_an_error_in_json_and_harms_nobody(rest: Rest, data: bytes, status: int) -> None:
-    with socket.create_connection(("127.0.0.1", rest.server.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", rest.server.port), timeout=30) as connection:
         connection.sendall(data)
         answer = b""
         while more := connection.recv(65536):

@@ -37,18 +37,18 @@ def test_the_write_ends_the_wait_and_is_seen_by_a_stale_read(wire: Wire) -> None
     waiting = wire.future(WAIT, pb.WaitAppliedRequest(index=index), pb.WaitAppliedResponse)
     with ThreadPoolExecutor(1) as other:
         written = other.submit(put, wire)
-        assert waiting.result(10).index >= index
+        assert waiting.result(30).index >= index
         found = wire.call(GET, pb.GetFlowsRequest(packed_keys=FLOW.key, consistency=pb.STALE), pb.GetFlowsResponse)
         assert found.packed.found == b"\1"
-        assert written.result(10) == index
+        assert written.result(30) == index
 
 
-@pytest.mark.parametrize(("asked_ms", "call_s"), [(100, 10.0), (0, 0.5)])
+@pytest.mark.parametrize(("asked_ms", "call_s"), [(100, 60.0), (0, 0.5)])
 def test_a_wait_that_is_not_met_ends_at_the_earlier_of_its_bounds(wire: Wire, asked_ms: int, call_s: float) -> None:
     began = time.monotonic()
     request = pb.WaitAppliedRequest(index=10**6, timeout_ms=asked_ms)
     failure = wire.fail(WAIT, request, timeout_s=call_s)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
     if asked_ms:
         assert "did not come as far" in failure.text

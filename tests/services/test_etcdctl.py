@@ -16,7 +16,7 @@ from rocinante.services.server import GrpcServer
 ETCDCTL = shutil.which("etcdctl")
 pytestmark = pytest.mark.skipif(ETCDCTL is None, reason="etcdctl is not installed (Debian: etcd-client)")
 Run = Callable[..., subprocess.CompletedProcess[str]]
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def arguments(server: GrpcServer) -> list[str]:

@@ -268,8 +268,8 @@ def test_a_full_ingress_buffer_is_an_answer(wire: Wire, node: LocalNode) -> None
     for future in waiting:
         future.add_done_callback(lambda _: finished.release())
     # Two of the six do not fit; the four are carried out when the node goes on.
-    assert finished.acquire(timeout=5)
-    assert finished.acquire(timeout=5)
+    assert finished.acquire(timeout=30)
+    assert finished.acquire(timeout=30)
     full = [future for future in waiting if future.done()]
     assert [future.code().name for future in full] == ["RESOURCE_EXHAUSTED"] * 2
     assert len(full) == 2

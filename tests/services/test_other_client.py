@@ -19,7 +19,7 @@ from rocinante.pb.pool import POOL
 from rocinante.services.server import GrpcServer
 
 aetcd: Any = pytest.importorskip("aetcd", reason="aetcd is a development dependency (pip install aetcd)")
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def scenario(server: GrpcServer, steps: Callable[[Any], Awaitable[None]]) -> None:

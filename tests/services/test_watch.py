@@ -24,7 +24,7 @@ class WatchClient:
 
     def __init__(self, wire: Wire) -> None:
         self._requests: queue.Queue[pb.WatchRequest | None] = queue.Queue()
-        self._answers = wire.duplex("/etcdserverpb.Watch/Watch", self._outgoing(), pb.WatchResponse, 30)
+        self._answers = wire.duplex("/etcdserverpb.Watch/Watch", self._outgoing(), pb.WatchResponse, 2 * WAIT_S)
 
     def _outgoing(self) -> Iterator[pb.WatchRequest]:
         while (request := self._requests.get()) is not None:

@@ -17,7 +17,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 64 * limits.MIB),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Failure(NamedTuple):

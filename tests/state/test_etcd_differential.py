@@ -69,13 +69,13 @@ class Etcd:
             )
             for request, (method, response, _) in METHODS.items()
         }
-        grpc.channel_ready_future(self._channel).result(timeout=20)
-        self._calls[rpc_pb2.RangeRequest](rpc_pb2.RangeRequest(key=b"a"), timeout=20, wait_for_ready=True)
+        grpc.channel_ready_future(self._channel).result(timeout=60)
+        self._calls[rpc_pb2.RangeRequest](rpc_pb2.RangeRequest(key=b"a"), timeout=60, wait_for_ready=True)
 
     def call(self, request: Request) -> object:
         """The response without the header's ids, or (code, text)."""
         try:
-            response = self._calls[type(request)](request, timeout=20)
+            response = self._calls[type(request)](request, timeout=60)
         except grpc.RpcError as error:
             return error.code().name, error.details()
         _forget_ids(response)
@@ -84,7 +84,7 @@ class Etcd:
     def close(self) -> None:
         self._channel.close()
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._log.close()
 
 
@@ -316,7 +316,7 @@ def _watched(etcd: Etcd, last: int) -> list[kv_pb2.Event]:
         response_deserializer=rpc_pb2.WatchResponse.FromString,
     )
     create = rpc_pb2.WatchCreateRequest(key=b"\0", range_end=b"\0", start_revision=1, prev_kv=True)
-    responses = watch(iter([rpc_pb2.WatchRequest(create_request=create)]), timeout=20)
+    responses = watch(iter([rpc_pb2.WatchRequest(create_request=create)]), timeout=60)
     events: list[kv_pb2.Event] = []
     for response in responses:
         events += response.events

@@ -41,6 +41,15 @@ def free_ports(count: int, host: str = HOST) -> list[int]:
     return [free_port(host) for _ in range(count)]
 
 
+def free_block(count: int, host: str = HOST) -> int:
+    """The first of `count` ports in a row, all of them as `free_port` gives them."""
+    row: list[int] = []
+    while len(row) < count:
+        port = free_port(host)
+        row = [*row, port] if row and port == row[-1] + 1 else [port]
+    return row[0]
+
+
 def _claim(port: int) -> socket.socket | None:
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:

@@ -25,6 +25,7 @@ class Rpc:
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.Channel] = {}
+        self._old: list[grpc.Channel] = []
 
     def call(
         self, endpoint: str, method: str, request: Message, response: type[Response], timeout_s: float = 5.0
@@ -39,7 +40,16 @@ class Rpc:
         answer: Response = stub(request, timeout=timeout_s, wait_for_ready=False)
         return answer
 
+    def forget(self, endpoint: str) -> None:
+        """Another process listens there from now on: the next call dials it. The old channel may not have noticed yet
+        that its connection is gone, or sit out a back-off, and would fail that call; calls that another thread still
+        has on it end by themselves.
+        """
+        if (channel := self._channels.pop(endpoint, None)) is not None:
+            self._old.append(channel)
+
     def close(self) -> None:
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._old):
             channel.close()
         self._channels.clear()
+        self._old.clear()
