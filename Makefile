@@ -10,9 +10,9 @@ ARGS ?=
 SEEDS ?= 500
 # make fuzz SECONDS=600, of each decoder
 SECONDS ?= 60
-PYTHON_FILES := rocinante tests setup.py
+PYTHON_FILES := rocinante tests setup.py packaging
 
-.PHONY: help run test verify format lock proto wheel bench chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel package bench chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -28,7 +28,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft
+	$(PY) -m mypy --strict rocinante packaging tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -47,6 +47,9 @@ wheel: setup ## build the wheel into dist/
 	rm -rf build
 	$(PY) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -l dist/*.whl
+
+package: setup ## build the Debian package into dist/ (ARGS="--version 0.2.0": as that version, for tests of upgrades)
+	@$(PY) packaging/deb/build.py $(ARGS)
 
 bench: setup-dev ## puts and reads per second of three nodes on this machine, and how they compare with etcd's
 	@$(BOOTSTRAP) apt-test

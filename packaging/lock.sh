@@ -4,11 +4,8 @@
 # and later on Linux. Extra arguments go to `uv pip compile`: `--upgrade`, or `--upgrade-package grpcio`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools=$(mktemp -d)
-trap 'rm -rf "$tools"' EXIT
-.venv/bin/python -m venv "$tools"
-"$tools/bin/python" -m pip --quiet --disable-pip-version-check install uv==0.13.9
-compile=("$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes
+uv=$(packaging/uv.sh)
+compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes
     --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml)
 "${compile[@]}" --output-file requirements.lock "$@"
 "${compile[@]}" --group dev --constraint requirements.lock --output-file requirements-dev.lock "$@"
