@@ -23,7 +23,9 @@ FAULT_S: Final = 7.0
 """A fault lasts no longer."""
 HEAL_S: Final = 60.0
 """Within which the healed cluster must be live and equal."""
-FINAL_TRIES_MAX: Final = 3
+FINAL_TRIES_MIN: Final = 3
+AGAIN_S: Final = 0.5
+"""Between more of them."""
 CHECKER_STEPS_MAX: Final = 500_000
 
 
@@ -167,16 +169,21 @@ class Ending:
                 self._oracle.fail(f"a watcher is told of nothing from {watcher.next_revision} on; there is {there}")
 
     def _final_call(self, client: KeyClient, host: Host, key: bytes, verb: str) -> None:
-        """A few times: a session may be pushed out by others, where few are kept."""
+        """A few times: a session may be pushed out by others, where few are kept, and a write that a slow disk had begun
+        may take longer than a client waits."""
         before = client.tally.done
         client.only = host
-        for _ in range(FINAL_TRIES_MAX):
+        until, tries = self._world.now + HEAL_S, 0
+        while tries < FINAL_TRIES_MIN or self._world.now < until:
+            tries += 1
             self._world.run_until(self._world.now + HEAL_S, lambda: client.idle)
             client.do(key, verb)
             self._world.run_until(self._world.now + HEAL_S, lambda: client.idle)
             if client.tally.done > before:
                 client.only = None
                 return
+            if tries >= FINAL_TRIES_MIN:
+                self._world.run_until(self._world.now + AGAIN_S)
         if host.id not in self._oracle.rules.config.members:
             client.only = None
             return  # a change that was under way has removed it meanwhile: it owes nobody an answer
