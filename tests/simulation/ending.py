@@ -169,8 +169,8 @@ class Ending:
                 self._oracle.fail(f"a watcher is told of nothing from {watcher.next_revision} on; there is {there}")
 
     def _final_call(self, client: KeyClient, host: Host, key: bytes, verb: str) -> None:
-        """A few times: a session may be pushed out by others, where few are kept, and a write that a slow disk had begun
-        may take longer than a client waits."""
+        """A few times: a session may be pushed out by others, where few are kept, and a write that a slow disk had
+        begun may take longer than a client waits."""
         before = client.tally.done
         client.only = host
         until, tries = self._world.now + HEAL_S, 0
