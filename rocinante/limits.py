@@ -447,17 +447,8 @@ SNIFF_REPORT_INTERVAL_S: Final = 5.0
 SNIFF_FOLLOW_INTERVAL_S: Final = 0.1
 """How often a file that is followed is looked at for more."""
 
-# --- bench
-BENCH_CLIENTS_MAX: Final = 10_000
-BENCH_PROCESSES_MAX: Final = 64
-BENCH_KEYS_MAX: Final = 1_000_000
-BENCH_CALLS_MAX: Final = 5_000_000
-"""Of one stage: the latency of each call is kept (8 bytes), so that percentiles are exact."""
-BENCH_SECONDS_MAX: Final = 3_600.0
-BENCH_ERROR_PAUSE_S: Final = 0.05
-"""A client whose call failed waits so long before its next one, so that a cluster that is away is not hammered."""
-BENCH_START_TIMEOUT_S: Final = 30.0
-"""Until all load processes have connected."""
+# --- (those of the benchmarks are in rocinante/bench/bounds.py)
+
 DRAIN_POLL_S: Final = 0.01
 SWITCH_TIMEOUT_S: Final = 5.0
 READY_POLL_S: Final = 0.2

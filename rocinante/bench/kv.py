@@ -17,15 +17,22 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
+import uvloop
 
 from rocinante import limits
+from rocinante.bench import bounds
+from rocinante.bench.crew import Control
 from rocinante.bench.plan import Operation, Plan, Sample
+from rocinante.errors import Unavailable
 from rocinante.pb.etcd import rpc_pb2
 
 PUT: Final = "/etcdserverpb.KV/Put"
 RANGE: Final = "/etcdserverpb.KV/Range"
 VALUES: Final = 16
 """Different random values, made beforehand: making one for each call would be measured too."""
+
+NOTE_CALLS: Final = 50
+"""Calls between two looks at whether it is time for a report of progress."""
 
 Call = Callable[[], Awaitable[bool]]
 """One request; whether the answer is what it should be."""
@@ -50,7 +57,8 @@ class Meter:
         self.errors: Counter[str] = Counter()
         self.started = time.perf_counter()
         self.ended = self.started
-        self._left = min(limits.BENCH_CALLS_MAX, count if count is not None else limits.BENCH_CALLS_MAX)
+        self._done = 0
+        self._left = min(bounds.BENCH_CALLS_MAX, count if count is not None else bounds.BENCH_CALLS_MAX)
         self._note = note
 
     def take(self, deadline: float) -> bool:
@@ -66,7 +74,9 @@ class Meter:
             self.errors[error] += 1
         else:
             self.latencies.append(self.ended - began)
-        self._note(1)
+        self._done += 1
+        if self._done % NOTE_CALLS == 0:
+            self._note(self._done)
 
     def sample(self) -> Sample:
         return Sample(self.latencies, self.errors, self.ended - self.started)
@@ -76,6 +86,7 @@ class KvLoad:
     """One load process's share of a plan: `clients` of them, on the channels that it opens."""
 
     def __init__(self, plan: Plan, clients: int, count: int | None, seed: int) -> None:
+        self.name = f"load process {seed + 1}"
         self._plan = plan
         self._clients = clients
         self._count = count
@@ -83,22 +94,23 @@ class KvLoad:
         self._values = [os.urandom(plan.value_bytes) for _ in range(VALUES)]
         self._channels: list[grpc.aio.Channel] = []
 
-    async def connect(self) -> None:
-        """Open a channel to each endpoint. Raises TimeoutError when one cannot be reached."""
+    def work(self, control: Control) -> Sample:
+        """(In a process of its own.) Connect, warm up, measure; notes are the calls that ended so far."""
+        return uvloop.run(self._work(control))
+
+    async def _work(self, control: Control) -> Sample:
         self._channels = [_channel(endpoint) for endpoint in self._plan.endpoints]
-        await asyncio.wait_for(
-            asyncio.gather(*(channel.channel_ready() for channel in self._channels)), self._plan.timeout
-        )
-
-    async def run(self, note: Callable[[int], None]) -> Sample:
-        """Warm up, then measure; `note(n)` is called as calls end."""
+        try:
+            ready = asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+            await asyncio.wait_for(ready, self._plan.timeout)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            raise Unavailable(f"cannot connect to {', '.join(self._plan.endpoints)}") from None
+        control.ready()
         await self._loop(Meter(None, lambda _: None), self._plan.warm_up)
-        meter = Meter(self._count, note)
-        await self._loop(meter, self._plan.seconds if self._plan.seconds is not None else limits.BENCH_SECONDS_MAX)
-        return meter.sample()
-
-    async def close(self) -> None:
+        meter = Meter(self._count, control.note)
+        await self._loop(meter, self._plan.seconds if self._plan.seconds is not None else bounds.BENCH_SECONDS_MAX)
         await asyncio.gather(*(channel.close() for channel in self._channels))
+        return meter.sample()
 
     async def _loop(self, meter: Meter, seconds: float) -> None:
         deadline = time.perf_counter() + seconds
@@ -114,7 +126,7 @@ class KvLoad:
                 error = failure.code().name
             meter.add(began, error)
             if error:
-                await asyncio.sleep(limits.BENCH_ERROR_PAUSE_S)
+                await asyncio.sleep(bounds.BENCH_ERROR_PAUSE_S)
 
     def _call(self, channel: grpc.aio.Channel) -> Call:
         put, get = self._put(channel), self._get(channel)

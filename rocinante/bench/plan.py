@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rocinante import limits
+from rocinante.bench import bounds
 from rocinante.errors import InvalidArgument
 
 
@@ -50,23 +51,24 @@ class Plan:
             raise InvalidArgument("endpoints", "none given")
         if (self.seconds is None) == (self.count is None):
             raise InvalidArgument("seconds", "give either a duration or a number of calls")
-        _within("clients", self.clients, 1, limits.BENCH_CLIENTS_MAX)
-        _within("seconds", self.seconds if self.seconds is not None else 1, 0.1, limits.BENCH_SECONDS_MAX)
-        _within("count", self.count if self.count is not None else 1, 1, limits.BENCH_CALLS_MAX)
-        _within("key_bytes", self.key_bytes, len(self.prefix) + len(str(self.keys)), limits.KEY_BYTES_MAX)
-        _within("value_bytes", self.value_bytes, 0, limits.VALUE_BYTES_MAX)
-        _within("keys", self.keys, 1, limits.BENCH_KEYS_MAX)
-        _within("get_percent", self.get_percent, 0, 100)
-        _within("warm_up", self.warm_up, 0, limits.BENCH_SECONDS_MAX)
-        _within("timeout", self.timeout, 0.001, limits.REQUEST_TIMEOUT_S_MAX)
-        _within("processes", self.processes, 1, min(self.clients, limits.BENCH_PROCESSES_MAX))
+        within("clients", self.clients, 1, bounds.BENCH_CLIENTS_MAX)
+        within("seconds", self.seconds if self.seconds is not None else 1, 0.1, bounds.BENCH_SECONDS_MAX)
+        within("count", self.count if self.count is not None else 1, 1, bounds.BENCH_CALLS_MAX)
+        within("key_bytes", self.key_bytes, len(self.prefix) + len(str(self.keys)), limits.KEY_BYTES_MAX)
+        within("value_bytes", self.value_bytes, 0, limits.VALUE_BYTES_MAX)
+        within("keys", self.keys, 1, bounds.BENCH_KEYS_MAX)
+        within("get_percent", self.get_percent, 0, 100)
+        within("warm_up", self.warm_up, 0, bounds.BENCH_SECONDS_MAX)
+        within("timeout", self.timeout, 0.001, limits.REQUEST_TIMEOUT_S_MAX)
+        within("processes", self.processes, 1, min(self.clients, bounds.BENCH_PROCESSES_MAX))
 
     def key(self, number: int) -> bytes:
         """The key of that number, filled up to `key_bytes`."""
         return self.prefix + str(number).zfill(self.key_bytes - len(self.prefix)).encode()
 
 
-def _within(field_name: str, value: float, least: float, most: float) -> None:
+def within(field_name: str, value: float, least: float, most: float) -> None:
+    """Raises InvalidArgument, with the name of the field."""
     if not least <= value <= most:
         raise InvalidArgument(field_name, f"{value:g} is not between {least:g} and {most:g}")
 
@@ -123,7 +125,7 @@ class Result:
 
 def quantile(ordered: Sequence[float], q: float) -> float:
     """The smallest value that at least a share `q` of `ordered` does not exceed (nearest rank); 0 when it is empty."""
-    if not ordered:
+    if not len(ordered):
         return 0.0
     rank = -(-len(ordered) * q // 1)  # the ceiling
     return ordered[max(0, int(rank) - 1)]

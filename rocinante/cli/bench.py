@@ -1,4 +1,5 @@
-"""`rocinante bench kv`: how many puts and gets a second a running cluster answers, and how fast.
+"""`rocinante bench`: measures a cluster. The verbs about flows are in the modules `bench_…`; here is `kv`: how many
+puts and gets a second a running cluster answers, and how fast.
 
 A closed loop: each client sends its next call when the last one is answered. The stages run one after the other, one
 for each number of clients. `--timeout` is of one call. Exit status: 0, 1 (a stage without a single answer), 2 (wrong
@@ -9,12 +10,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rocinante import bench, limits
+from rocinante.cli.bench_failover import failover, restart, snapshot
+from rocinante.cli.bench_flows import flows
+from rocinante.cli.bench_lookup import lookup
+from rocinante.cli.bench_watch import watch
 from rocinante.cli.common import ClusterCommand, Settings, examples, settings
 from rocinante.cli.output import complain, console, say_json, say_table
 from rocinante.client import Client
@@ -22,12 +28,31 @@ from rocinante.errors import EXIT_FAILED, InvalidArgument, RocinanteError, Unava
 
 SECONDS: Final = 10.0
 
-app = typer.Typer(help="Measure a running cluster.", no_args_is_help=True)
+app = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
+
+_EXAMPLES: Final[dict[Callable[..., None], tuple[str, ...]]] = {
+    flows: (
+        "rocinante bench flows",
+        "rocinante bench flows --batch 1000,4096,16384 --in-flight 4,8 --plot flows.svg",
+        "rocinante bench flows --cluster 10.0.0.1:35001 --batch 1000 --rate 50000,100000,200000 -o json",
+        "rocinante bench flows --table 1000000 --updates --kind ipv6",
+    ),
+    watch: ("rocinante bench watch", "rocinante bench watch --watchers 8 --rate 300000 --seconds 30"),
+    lookup: ("rocinante bench lookup", "rocinante bench lookup --linearizable --misses 10 --processes 2"),
+    failover: ("rocinante bench failover", "rocinante bench failover --rounds 20 --rate 200000 -o json"),
+    restart: ("rocinante bench restart", "rocinante bench restart --flows 5000000 --kill"),
+    snapshot: ("rocinante bench snapshot", "rocinante bench snapshot --flows 5000000 --rounds 1"),
+}
 
 
 @app.callback()
 def _bench() -> None:
-    """Measure a running cluster."""
+    """Measure a cluster: the one that --cluster names, or three nodes that are started for it (flows, watch, lookup;
+    failover, restart and snapshot always start their own)."""
+
+
+for verb, lines in _EXAMPLES.items():
+    app.command(cls=ClusterCommand, epilog=examples(*lines))(verb)
 
 
 @app.command(

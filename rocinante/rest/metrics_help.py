@@ -29,6 +29,7 @@ HELP: Final[dict[str, str]] = {
     "cluster_clock_offset_seconds": "How far this host's wall clock is ahead of the cluster's time.",
     "cluster_clock_jumps": "How often this host's wall clock jumped away from the cluster's time.",
     "grpc_enabled": "1 when the gRPC interface is switched on.",
+    "process_written_bytes": "Bytes that the process had the kernel write to disks.",
     "node_uptime_seconds": "Time since the node started.",
     "peer_connected": "1 when this node is connected to the peer.",
     "peer_lag_entries": "Entries that the peer is behind.",

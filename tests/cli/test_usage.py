@@ -23,6 +23,7 @@ COMMANDS = [
     *(("leader", verb) for verb in ("show", "transfer")),
     *(("snapshot", verb) for verb in ("save", "restore")),
     ("config", "check"),
+    *(("bench", verb) for verb in ("kv", "flows", "watch", "lookup", "failover", "restart", "snapshot")),
 ]
 GROUPS = {("kv",), ("flow",), ("members",), ("leader",), ("snapshot",), ("config",)}
 

@@ -1,0 +1,233 @@
+"""What the benchmarks of flows share: a table that is filled before and removed afterwards, and a stage: load for a
+while, what it measured, and what the nodes say of themselves before and after.
+
+A stage's figures are of the stretch after the warm-up: batches that were answered in it count for the throughput,
+batches that were due in it for the latency, and the nodes' counters are read at its two ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rocinante import limits
+from rocinante.bench import bounds
+from rocinante.bench.crew import Crew
+from rocinante.bench.flows import FlowLoad, FlowPlan, FlowSample
+from rocinante.bench.measured import Latency, NodeFigures, Nodes, costs, differences
+from rocinante.bench.processes import share
+from rocinante.bench.records import Kind
+from rocinante.client import Client, FlowSelection
+from rocinante.errors import RocinanteError, Unavailable
+
+__all__ = ["Progress", "Running", "Stage", "fresh", "leader_of", "loads"]
+
+Progress = Callable[[str, float, float, str], None]
+"""(what is done, how far, of how much, the rate in words)."""
+
+
+def loads(plan: FlowPlan) -> list[FlowLoad]:
+    """The load processes of a plan."""
+    jobs, first = [], 0
+    for number in range(plan.processes):
+        count = share(plan.writers, number, plan.processes)
+        jobs.append(FlowLoad(plan, range(first, first + count)))
+        first += count
+    return jobs
+
+
+def fresh(plan: FlowPlan) -> FlowPlan:
+    """Records that are written now, and end in an hour."""
+    now_ms = time.time_ns() // 1_000_000
+    return replace(plan, updated_ms=now_ms, deadline_ms=now_ms + bounds.BENCH_FLOW_LIFE_MS)
+
+
+def leader_of(client: Client) -> str:
+    """IP:PORT. Raises Unavailable when there is none."""
+    leader = client.cluster.leader()
+    if leader is None:
+        raise Unavailable("the cluster has no leader")
+    return leader.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one stage came to."""
+
+    plan: FlowPlan
+    seconds: float
+    batches: int
+    latency: Latency
+    errors: dict[str, int]
+    late: int
+    client_cpu_s_per_million: float
+    nodes: list[NodeFigures]
+    leader: str
+    """The name of the node that led at the end."""
+    samples: list[FlowSample]
+
+    @property
+    def records(self) -> int:
+        return self.batches * self.plan.batch
+
+    def answered(self, since_s: float, until_s: float) -> int:
+        """Records that were acknowledged between two moments."""
+        times = [np.frombuffer(sample.ended_s, np.float64) for sample in self.samples]
+        return sum(int(((each >= since_s) & (each < until_s)).sum()) for each in times) * self.plan.batch
+
+    @property
+    def per_second(self) -> float:
+        return self.records / self.seconds if self.seconds else 0.0
+
+    def document(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "kind": plan.kind.value,
+            "batch": plan.batch,
+            "writers": plan.writers,
+            "in_flight": plan.in_flight if plan.rate is None else None,
+            "rate": plan.rate,
+            "updates": plan.updates,
+            "table": plan.table,
+            "seconds": round(self.seconds, 3),
+            "batches": self.batches,
+            "records": self.records,
+            "per_second": round(self.per_second, 1),
+            "latency": self.latency.document(),
+            "errors": self.errors,
+            "sent_late": self.late,
+            "client": {
+                "cpu_s_per_million": round(self.client_cpu_s_per_million, 3),
+                "sent_bytes_per_million": round(1e6 * plan.pattern().batch_bytes / plan.batch),
+            },
+            "leader": self.leader,
+            "nodes": costs(self.nodes, self.answered),
+        }
+
+
+class Running:
+    """One benchmark against one cluster."""
+
+    def __init__(self, client: Client, progress: Progress, zone: int = bounds.BENCH_ZONE) -> None:
+        self.client, self.progress, self.zone = client, progress, zone
+        self.nodes = Nodes(client)
+        self.filled: dict[Kind, int] = {}
+        """How many flows there are of each kind, numbered from 0."""
+
+    def close(self) -> None:
+        self.nodes.close()
+
+    @contextmanager
+    def table(self, *, keep: bool) -> Iterator[None]:
+        """Whatever is written is removed at the end, unless the cluster is gone."""
+        try:
+            yield
+        except Unavailable:
+            keep = True
+            raise
+        finally:
+            if not keep:
+                self.clear()
+
+    def clear(self) -> None:
+        self.progress("removing the flows", 0, 1, "")
+        self.client.flows.delete_where(FlowSelection(zone=self.zone))
+        self.filled.clear()
+
+    def fill(self, kind: Kind, flows: int) -> None:
+        """Put what is missing to `flows` flows, as fast as they go, and wait until all nodes have them."""
+        there = self.filled.get(kind, 0)
+        if there >= flows:
+            return
+        batch = min(bounds.BENCH_FILL_RECORDS, flows - there)
+        plan = FlowPlan(
+            (leader_of(self.client),), kind, batch, in_flight=bounds.BENCH_FILL_IN_FLIGHT, first=there,
+            records=flows - there, zone=self.zone, timeout=limits.REQUEST_TIMEOUT_S_MAX,
+        )  # fmt: skip
+        what = f"{flows:,} flows"
+        with Crew(loads(fresh(plan))) as crew:
+            crew.go()
+            (sample,) = crew.results(
+                lambda notes: self.progress(what, there + (notes[0] or 0), flows, ""), bounds.BENCH_FILL_TIMEOUT_S
+            )
+        self.filled[kind] = there + sample.chunks * batch
+        self.wait_applied(sample.last_index)
+
+    def wait_applied(self, index: int) -> None:
+        """On every member that answers."""
+        deadline_s = time.monotonic() + bounds.BENCH_READY_TIMEOUT_S
+        for member in self.client.cluster.members().members:
+            while True:
+                try:
+                    if self.client.cluster.status(member.endpoint).applied >= index:
+                        break
+                except RocinanteError:
+                    break
+                if time.monotonic() > deadline_s:
+                    raise Unavailable(f"{member.name} has not caught up")
+                time.sleep(bounds.BENCH_POLL_S)
+
+    def stage(self, plan: FlowPlan, *, seconds: float, warm_up: float) -> Stage:
+        """Load for so long. Raises Unavailable."""
+        plan = fresh(replace(plan, first=max(plan.first, self.filled.get(plan.kind, 0))))
+        with Crew(loads(plan)) as crew:
+            crew.go()
+            total = warm_up + seconds
+            crew.watch_for(warm_up, self._told(plan, 0.0, total))
+            before, began_s = self.nodes.figures(), time.monotonic()
+            crew.watch_for(seconds, self._told(plan, warm_up, total))
+            ended_s, after = time.monotonic(), self.nodes.figures()
+            crew.stop()
+            samples: list[FlowSample] = crew.results(timeout_s=plan.timeout + bounds.BENCH_START_TIMEOUT_S)
+        if not plan.updates:
+            self.filled[plan.kind] = plan.first + max(sample.chunks for sample in samples) * plan.batch
+        return self._stage(plan, samples, (began_s, ended_s), differences(before, after))
+
+    def _stage(
+        self, plan: FlowPlan, samples: list[FlowSample], stretch: tuple[float, float], nodes: list[NodeFigures]
+    ) -> Stage:
+        began_s, ended_s = stretch
+        due = np.concatenate([np.frombuffer(sample.due_s, np.float64) for sample in samples])
+        ended = np.concatenate([np.frombuffer(sample.ended_s, np.float64) for sample in samples])
+        errors: Counter[str] = Counter()
+        for sample in samples:
+            errors.update(sample.errors)
+        all_records = len(ended) * plan.batch
+        leader = self.client.cluster.leader()
+        return Stage(
+            plan=plan,
+            seconds=ended_s - began_s,
+            batches=int(((ended >= began_s) & (ended < ended_s)).sum()),
+            latency=Latency.of((ended - due)[(due >= began_s) & (due < ended_s)]),
+            errors=dict(errors),
+            late=sum(sample.late for sample in samples),
+            client_cpu_s_per_million=1e6 * sum(sample.cpu_s for sample in samples) / all_records if all_records else 0,
+            nodes=nodes,
+            leader=leader.name if leader is not None else "",
+            samples=samples,
+        )
+
+    def _told(self, plan: FlowPlan, done_s: float, total_s: float) -> Callable[[Sequence[Any]], None]:
+        began_s, before = time.monotonic(), [0]
+
+        def told(notes: Sequence[Any]) -> None:
+            passed_s = time.monotonic() - began_s
+            written = sum(note or 0 for note in notes)
+            if not before[0]:
+                before[0] = written
+            rate = (written - before[0]) / passed_s if passed_s > 1 else 0.0
+            shown = f"{rate:,.0f}/s" if done_s and rate else "" if done_s else "warm-up"
+            self.progress(describe(plan), done_s + passed_s, total_s, shown)
+
+        return told
+
+
+def describe(plan: FlowPlan) -> str:
+    what = f"{plan.writers} × {plan.in_flight} batches" if plan.rate is None else f"{plan.rate:,.0f}/s in batches"
+    return f"{what} of {plan.batch:,}"
