@@ -20,9 +20,14 @@ def server_id(address: str, port: int) -> ServerId:
     return int.from_bytes(blake2b(endpoint(address, port).encode(), digest_size=8).digest(), "big")
 
 
-def cluster_id(name: str, datacenter: str) -> int:
-    """A 64-bit id of the cluster: messages and data of another one are refused."""
-    return int.from_bytes(blake2b(f"{name}\0{datacenter}".encode(), digest_size=8).digest(), "big")
+def cluster_id(name: str, datacenter: str, lineage: str = "") -> int:
+    """A 64-bit id of the cluster: messages and data of another one are refused.
+
+    `lineage` is the word that was given to a cluster which was restored from a snapshot ("": it began empty). So the
+    nodes from before a restore and those from after it are of different clusters, whatever their YAML says.
+    """
+    parts = (name, datacenter, lineage) if lineage else (name, datacenter)
+    return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=8).digest(), "big")
 
 
 def format_id(identifier: int) -> str:

@@ -356,6 +356,13 @@ KEEP_REVISIONS: Final = 100_000
 KEEP_REVISIONS_SLACK: Final = 0.25
 """History is compacted when it is longer than `keepRevisions` by this share: not all the time."""
 
+LINEAGE_TIMEOUT_S: Final = 2.0
+"""How long a node without data waits for what the others say of their cluster (node/lineage.py)."""
+LINEAGE_ANSWER_BYTES_MAX: Final = 4 * MIB
+LINEAGE_CHARACTERS_MAX: Final = 63
+RESTORE_SKIP: Final = 1_000_000_000
+"""Revisions and log indexes that a restore leaves out, so that none is used twice (a day of 10,000 writes a
+second)."""
 REMOVED_LINGER_S: Final = 2.0
 """How long a node that was removed still answers its peers, so that they hear of the removal."""
 

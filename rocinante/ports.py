@@ -7,11 +7,15 @@ its own. They are completed by the node's threads; a callback must be short and 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from rocinante import limits
+from rocinante.errors import InvalidArgument
+from rocinante.identity import endpoint, server_id
 from rocinante.state.command import Kind
 from rocinante.state.events import AppliedEvents
 from rocinante.state.machine import StateMachine
@@ -70,6 +74,24 @@ class Member:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
+def described_member(address: str, port: int, *, name: str, rest: int) -> Member:
+    """The member that somebody wants to add; its id comes from its address, its name too where it has none. Raises
+    InvalidArgument.
+    """
+    try:
+        ip = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise InvalidArgument("address", f"{address!r:.80} is not an IP address") from None
+    if not 1 <= port <= 65535:
+        raise InvalidArgument("port", f"{port} is not a port (1 to 65535)")
+    if not 0 <= rest <= 65535:
+        raise InvalidArgument("rest", f"{rest} is not a port (0 to 65535)")
+    name = name or endpoint(ip, port)
+    if len(name.encode(errors="surrogatepass")) > limits.NAME_BYTES_MAX or not name.isprintable():
+        raise InvalidArgument("name", f"expected at most {limits.NAME_BYTES_MAX} printable bytes")
+    return Member(server_id(ip, port), name, ip, port, rest)
+
+
 @dataclass(frozen=True, slots=True)
 class PeerView:
     """How this node sees another. `state`, `match` and `lag` are the leader's view, else "" and 0."""
@@ -120,6 +142,8 @@ class NodeStatus:
     log_bytes: int = 0
     """On disk (or in memory, for the memory engine)."""
     snapshot_index: int = 0
+    lineage: str = ""
+    """The word that the cluster was restored under; "": it began empty."""
 
     def leader_member(self) -> Member | None:
         """Who leads, where known: this node itself or one of its peers."""

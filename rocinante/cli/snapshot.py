@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from rocinante.cli.common import ClusterCommand, ClusterGroup, OutputCommand, examples, first_answer, settings
-from rocinante.cli.output import console, say, say_json, shown
-from rocinante.cli.snapshot_file import SavedSnapshot, SnapshotWriter, read_content, read_header
-from rocinante.errors import ConfigError, FailedPrecondition, NotFound, StorageError
+from rocinante.cli.output import complain, console, say, say_json, shown
+from rocinante.errors import ConfigError, FailedPrecondition, InvalidArgument, NotFound
+from rocinante.identity import format_id
+from rocinante.limits import LINEAGE_CHARACTERS_MAX, RESTORE_SKIP
+from rocinante.snapshot_file import SavedSnapshot, SnapshotWriter, read_content, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(cls=ClusterGroup, help="Save the state to a file, and restore from it.", no_args_is_help=True)
+app = typer.Typer(
+    cls=ClusterGroup,
+    help="Save the state to a file, check such a file, and restore a cluster from it.",
+    no_args_is_help=True,
+)
+
+_LINEAGE: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:-]{{0,{LINEAGE_CHARACTERS_MAX - 1}}}")
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `snapshot save` wrote.")]
 
 
 @app.command(
@@ -34,11 +46,21 @@ app = typer.Typer(cls=ClusterGroup, help="Save the state to a file, and restore 
     epilog=examples(
         "rocinante snapshot save backup.snap",
         "rocinante snapshot save -c 127.0.0.1:35002 backup-$(date +%F).snap",
+        "rocinante snapshot save last.snap --data-dir /var/lib/rocinante/test-node2",
     ),
 )
 def save(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Take it from the data directory of a node that is stopped, not from a running cluster: when a"
+            " majority is lost for good.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE when it is there.")] = False,
 ) -> None:
     """Save the whole state of a running cluster to a file, as the first node that --cluster names and
@@ -46,134 +68,251 @@ def save(
 
     The file is checked by its digest and by loading it before it gets its name: one that is there can be restored.
     """
-    if file.exists() and not force:
-        raise FailedPrecondition(f"{file} is there already: choose another name, or say --force")
+    with SnapshotWriter(file, replace=force) as writer:
+        if data_dir is not None:
+            saved, state = _save_left_behind(data_dir, writer)
+        else:
+            saved, state = _save_online(ctx, file, writer)
+    _report(ctx, "saved to", file, saved, state)
+
+
+def _save_online(ctx: typer.Context, file: Path, writer: SnapshotWriter) -> tuple[SavedSnapshot, StateMachine]:
     options = settings(ctx)
-    with options.client() as client, SnapshotWriter(file) as writer:
+    with options.client() as client:
         node, status = first_answer(client, options.endpoints())
         backup = client.admin.save(endpoint=node)
         with _progress("saving") as advance:
             for chunk in backup:
                 writer.write(chunk)
                 advance(writer.size_bytes, backup.total_bytes)
-        with _progress("checking") as advance:
-            state, index, term = _loaded(_counted(writer.content(), writer.size_bytes, advance), str(file))
-        if backup.index and (backup.index, backup.term) != (index, term):
-            raise FailedPrecondition(
-                f"the node announced the state after entry {backup.index} and sent that of {index}"
-            )
-        saved = writer.finish(cluster=status.cluster, datacenter=status.datacenter, index=index, term=term)
-    _report(ctx, "saved to", file, saved, state)
+    state = _checked(writer.content(), writer.size_bytes, str(file))
+    if backup.index and (backup.index, backup.term) != state.position:
+        raise FailedPrecondition(
+            f"the node announced the state after entry {backup.index} and sent that of {state.position.index}"
+        )
+    saved = writer.finish(
+        cluster=status.cluster,
+        datacenter=status.datacenter,
+        index=state.position.index,
+        term=state.position.term,
+        lineage=status.lineage,
+        taken_ms=_now_ms(),
+    )
+    return saved, state
+
+
+def _save_left_behind(data_dir: Path, writer: SnapshotWriter) -> tuple[SavedSnapshot, StateMachine]:
+    """From the disk of a stopped node: the state that it had, and all of its log behind it."""
+    from rocinante.node.restoring import left_behind
+
+    with _progress("reading") as advance:
+        found = left_behind(data_dir, advance)
+    identity, state = found.identity, found.state
+    if not found.caught_up:
+        complain(
+            "this node had started without data and had not caught up when it stopped: what it never got is missing;"
+            " save from another one if there is one"
+        )
+    if found.unconfirmed:
+        complain(
+            f"the last {found.unconfirmed} entries were not known to be committed on this node; they are saved, since a"
+            " lost leader may have acknowledged them"
+        )
+    writer.write(found.head)
+    with state.freeze() as frozen:
+        for chunk in frozen.chunks():
+            writer.write(chunk)
+    saved = writer.finish(
+        cluster=identity.cluster or format_id(identity.cluster_id),
+        datacenter=identity.datacenter,
+        index=state.position.index,
+        term=state.position.term,
+        lineage=identity.lineage,
+        taken_ms=_now_ms(),
+    )
+    return saved, state
+
+
+@app.command(cls=OutputCommand, epilog=examples("rocinante snapshot verify backup.snap"))
+def verify(ctx: typer.Context, file: FileArgument) -> None:
+    """Check a saved file, with no cluster: that it is whole, and that a cluster can begin with it."""
+    saved = read_header(file)
+    state = _checked(read_content(file, saved), saved.bytes, str(file), saved)
+    _report(ctx, "whole:", file, saved, state)
 
 
 @app.command(
     cls=OutputCommand,
     epilog=examples(
-        "rocinante snapshot restore backup.snap --config cluster.yaml --name node1",
-        "rocinante snapshot restore backup.snap --config cluster.yaml --name node2 --data-dir /var/lib/rocinante/new2",
+        "rocinante snapshot restore backup.snap --config cluster.yaml --name node1 --lineage 2026-11-23",
+        "rocinante snapshot restore backup.snap --config cluster.yaml",
     ),
 )
 def restore(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `snapshot save` wrote.")],
+    file: FileArgument,
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The YAML of the cluster to be.")],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which controller of it this node is.")],
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="The directory to make, instead of the YAML's.")
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="Only this controller's directory (default: one for each, on this host)."
+        ),
     ] = None,
+    lineage: Annotated[
+        str | None,
+        typer.Option(
+            "--lineage",
+            metavar="WORD",
+            help="A word that this cluster never had, the same for all its nodes (with --name it must be given).",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="With --name: the directory to make; without: where to make them all, instead of the YAML's dataDir.",
+        ),
+    ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(
+            "--skip",
+            metavar="N",
+            min=0,
+            max=2**62,
+            help="Revisions and log indexes to leave out, more than the lost cluster made after the save.",
+        ),
+    ] = RESTORE_SKIP,
+    force: Annotated[
+        bool, typer.Option("--force", help="Move a directory that is there aside (it is never deleted).")
+    ] = False,
 ) -> None:
-    """Make the data directory of one node from a saved file, with no node running.
+    """Make the data directories of a new cluster from a saved file, with no node of it running.
 
-    Do it for every controller of the YAML, with the same file, before any of them is started: the members of the new
-    cluster are those of the YAML. Never restore one node of a cluster that runs: wipe its directory instead, and let it
-    join again.
+    The members are those of the YAML, which need not be those that the file was saved from. Each host gets its
+    directory by the same command with the same --lineage, before any node is started. The new cluster has an id of its
+    own: nodes from before the restore, and those restored under another word, are refused.
     """
-    found, controller = _controller(config, name)
-    directory = data_dir if data_dir is not None else found.data_directory(controller)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FailedPrecondition(f"{directory} is not empty: a restore makes a new directory; move it away first")
     saved = read_header(file)
-    if (saved.cluster, saved.datacenter) != (found.name, found.datacenter):
+    found, chosen = _chosen(config, name)
+    word = _check_lineage(lineage, saved, alone=name is None or len(found.controllers) == 1)
+    if saved.datacenter != found.datacenter:
         raise FailedPrecondition(
-            f"{file} is of cluster {saved.cluster!r} in {saved.datacenter!r}, {config} describes {found.name!r} in"
-            f" {found.datacenter!r}: use the YAML of that cluster"
+            f"{file} is of datacenter {saved.datacenter!r}, which owns its flows; {config} says {found.datacenter!r}:"
+            f" set datacenter: {saved.datacenter} there"
         )
-    with _progress("checking") as advance:
-        state, index, term = _loaded(_counted(read_content(file, saved), saved.bytes, advance), str(file))
-    if (index, term) != (saved.index, saved.term):
-        raise FailedPrecondition(f"{file}: the header says entry {saved.index}, the state is that of {index}")
-    _make_directory(directory, found, controller, file, saved)
-    _report(ctx, "restored to", directory, saved, state)
+    directories = {controller.name: _directory(found, controller, data_dir, name) for controller in chosen}
+    if not force:
+        _check_free(directories.values())
+    state = _checked(read_content(file, saved), saved.bytes, str(file), saved)
+    counted = _counts(state)
+    state.skip(skip, skip)
+    moved = _make(found, chosen, directories, state, word, force=force)
+    _report_restored(ctx, list(directories.values()), moved, saved, counted, found.cluster_id(word), word)
 
 
-def _controller(config: Path, name: str) -> tuple[ClusterConfig, Controller]:
+def _chosen(config: Path, name: str | None) -> tuple[ClusterConfig, tuple[Controller, ...]]:
+    """The cluster, and whose directories are to be made."""
     from rocinante.config import StorageEngine, load_config
 
     found, _ = load_config(config)
-    controller = found.controller(name)
-    if controller is None:
-        known = ", ".join(str(controller.name) for controller in found.controllers)
-        raise NotFound(f"{config} has no controller {name!r}; there are {known}")
     if found.storage.engine is StorageEngine.MEMORY:
         raise ConfigError(
             [f"{config}: cluster.storage.engine: memory keeps nothing on disk, so nothing can be restored"]
         )
-    return found, controller
+    if name is None:
+        return found, found.controllers
+    controller = found.controller(name)
+    if controller is None:
+        known = ", ".join(str(controller.name) for controller in found.controllers)
+        raise NotFound(f"{config} has no controller {name!r}; there are {known}")
+    return found, (controller,)
 
 
-def _loaded(chunks: Iterable[bytes], where: str) -> tuple[StateMachine, int, int]:
-    """The state in a snapshot's content, which proves that it can be used. Raises FailedPrecondition."""
-    from rocinante.node.directory import split_snapshot
-    from rocinante.state.machine import StateMachine
-
-    state = StateMachine()
-    try:
-        _, content = split_snapshot(chunks)
-        position = state.restore(content)
-    except (StorageError, ValueError) as error:
-        raise FailedPrecondition(f"{where}: the content cannot be used: {error}") from error
-    return state, position.index, position.term
-
-
-def _make_directory(
-    directory: Path, config: ClusterConfig, controller: Controller, file: Path, saved: SavedSnapshot
-) -> None:
-    """The data directory, whole or not at all. Raises StorageError, DataDirectoryError."""
-    from rocinante.node.directory import snapshot_head, split_snapshot
-    from rocinante.node.opening import described_members
-    from rocinante.raft.types import Config, HardState, SnapshotMeta
-    from rocinante.storage import Identity, Write, open_leveldb
-
-    members = described_members(config)
-    voters = Config(voters=frozenset(members))
-    meta = SnapshotMeta(saved.index, saved.term, voters)
-    made = not directory.exists()
-    try:
-        engine = open_leveldb(
-            directory, Identity(config.cluster_id, controller.id, config.datacenter), cleanup_on_failure=True
+def _check_lineage(lineage: str | None, saved: SavedSnapshot, *, alone: bool) -> str:
+    """The word that tells the new cluster from all that had its name before. `alone`: nobody else has to know it."""
+    today = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
+    if lineage is None:
+        if not alone:
+            raise InvalidArgument(
+                "--lineage",
+                f"is missing: choose a word that this cluster never had, and use it for every node of it, such as"
+                f" --lineage {today}",
+            )
+        return f"{today}-{secrets.token_hex(2)}"
+    if not _LINEAGE.fullmatch(lineage):
+        raise InvalidArgument(
+            "--lineage", f"{lineage[:80]!r} is not 1 to {LINEAGE_CHARACTERS_MAX} letters, digits and . _ : -"
         )
-        try:
-            engine.log.load()
-            sink = engine.snapshots.create(meta)
-            sink.write(snapshot_head(members, voters))
-            _, content = split_snapshot(read_content(file, saved))
-            for chunk in content:
-                sink.write(chunk)
-            sink.finish()
-            engine.log.persist([Write(HardState(saved.term, 0, saved.index), (), meta)])
-        finally:
-            engine.close()
+    if lineage == saved.lineage:
+        raise InvalidArgument(
+            "--lineage", f"{lineage!r} is that of the cluster that was saved: its nodes could mix in; choose another"
+        )
+    return lineage
+
+
+def _directory(config: ClusterConfig, controller: Controller, data_dir: Path | None, name: str | None) -> Path:
+    usual = config.data_directory(controller)
+    if data_dir is None:
+        return usual.absolute()
+    return (data_dir if name is not None else data_dir / usual.name).absolute()
+
+
+def _check_free(directories: Iterable[Path]) -> None:
+    for directory in directories:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise FailedPrecondition(
+                f"{directory} is not empty: a restore makes a new directory; say --force to have it moved aside"
+            )
+
+
+def _make(
+    config: ClusterConfig,
+    chosen: tuple[Controller, ...],
+    directories: dict[str, Path],
+    state: StateMachine,
+    lineage: str,
+    *,
+    force: bool,
+) -> list[Path]:
+    """All or none. Returns what was moved aside."""
+    from rocinante.node.restoring import make_directory, put_aside
+
+    made: list[Path] = []
+    moved: dict[Path, Path] = {}
+    try:
+        for controller in chosen:
+            directory = directories[controller.name]
+            if force and (aside := put_aside(directory, lineage)) is not None:
+                moved[directory] = aside
+            make_directory(directory, config, controller, state, lineage)
+            made.append(directory)
     except BaseException:
-        _remove_made(directory, made)
+        for directory in made:
+            shutil.rmtree(directory, ignore_errors=True)
+        for directory, aside in moved.items():
+            aside.rename(directory)
         raise
+    return list(moved.values())
 
 
-def _remove_made(directory: Path, made: bool) -> None:
-    if made:
-        shutil.rmtree(directory, ignore_errors=True)
-        return
-    for path in directory.iterdir():
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def _checked(chunks: Iterable[bytes], total: int, where: str, saved: SavedSnapshot | None = None) -> StateMachine:
+    """The state in a snapshot's content, which is loaded as a node would, and is the one that the header says."""
+    from rocinante.node.restoring import state_of
+
+    with _progress("checking") as advance:
+        state = state_of(_counted(chunks, total, advance), where)
+    if saved is not None and (saved.index, saved.term) != state.position:
+        raise FailedPrecondition(
+            f"{where}: the header says entry {saved.index}, the state is that of {state.position.index}; use another"
+            " copy"
+        )
+    return state
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _counted(chunks: Iterable[bytes], total: int, advance: Callable[[int, int], None]) -> Iterator[bytes]:
@@ -198,13 +337,47 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
+def _counts(state: StateMachine) -> dict[str, int]:
+    return {"keys": state.keys_count(), "flows": state.flows_count(), "revision": state.revision}
+
+
+def _line(path: Path, saved: SavedSnapshot, counts: dict[str, int]) -> str:
+    return (
+        f"{shown(str(path))}: entry {saved.index} of term {saved.term}, {counts['keys']} keys, {counts['flows']} flows,"
+        f" {saved.bytes} bytes, digest {saved.digest[:16]}…"
+    )
+
+
 def _report(ctx: typer.Context, done: str, path: Path, saved: SavedSnapshot, state: StateMachine) -> None:
-    counts = {"keys": state.keys_count(), "flows": state.flows_count(), "revision": state.revision}
+    counts = _counts(state)
     if settings(ctx).json:
-        value: dict[str, Any] = {"path": os.fspath(path), **asdict(saved), **counts}
+        say_json({"path": os.fspath(path), **asdict(saved), **counts})
+        return
+    say(f"{done} {_line(path, saved, counts)}")
+
+
+def _report_restored(
+    ctx: typer.Context,
+    directories: list[Path],
+    moved: list[Path],
+    saved: SavedSnapshot,
+    counts: dict[str, int],
+    cluster_id: int,
+    lineage: str,
+) -> None:
+    if settings(ctx).json:
+        value: dict[str, Any] = {
+            "paths": [os.fspath(path) for path in directories],
+            "moved": [os.fspath(path) for path in moved],
+            **asdict(saved),
+            **counts,
+            "lineage": lineage,
+            "cluster_id": format_id(cluster_id),
+        }
         say_json(value)
         return
-    say(
-        f"{done} {shown(str(path))}: entry {saved.index} of term {saved.term}, {counts['keys']} keys,"
-        f" {counts['flows']} flows, {saved.bytes} bytes, digest {saved.digest[:16]}…"
-    )
+    for path in moved:
+        say(f"what was there is now {shown(str(path))}")
+    for path in directories:
+        say(f"restored to {_line(path, saved, counts)}")
+    say(f"the new cluster is {format_id(cluster_id)}, lineage {lineage}: it has nothing to do with nodes of any other")

@@ -264,6 +264,8 @@ class Status:
     uptime_ms: int
     alarms: tuple[str, ...]
     peers: tuple[PeerStatus, ...]
+    lineage: str = ""
+    """The word that the cluster was restored under; "": it began empty."""
 
     @classmethod
     def from_pb(cls, status: cluster_pb2.StatusResponse) -> Status:

@@ -199,9 +199,9 @@ class ClusterConfig:
     log: LogOptions = LogOptions()
     rest: RestOptions = RestOptions()
 
-    @property
-    def cluster_id(self) -> int:
-        return cluster_id(self.name, self.datacenter)
+    def cluster_id(self, lineage: str = "") -> int:
+        """The id of this cluster, and of what was restored under its name as `lineage` (identity.py)."""
+        return cluster_id(self.name, self.datacenter, lineage)
 
     def data_directory(self, controller: Controller) -> Path:
         """Where this controller keeps its data."""

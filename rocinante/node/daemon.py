@@ -32,12 +32,13 @@ from rocinante.errors import (
 )
 from rocinante.identity import format_id
 from rocinante.node.heap import keep_large_buffers
+from rocinante.node.lineage import lineage_of_the_others
 from rocinante.node.node import Node
 from rocinante.node.notify import Notifier
 from rocinante.node.opening import Opened, open_node
 from rocinante.rest import RestServer
 from rocinante.services.server import GrpcServer
-from rocinante.storage import DirectoryUnavailableError
+from rocinante.storage import DirectoryUnavailableError, found_identity
 from rocinante.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Daemon:
         if self._config.storage.engine is StorageEngine.MEMORY:
             logger.warning("storage is memory: nothing is kept on disk, a restarted node has lost all it knew")
         try:
-            opened = open_node(self._config, controller, self._directory, join=self._join, progress=self._progress)
+            opened = self._open()
         except DirectoryUnavailableError as error:
             print(f"rocinante: {error}", file=sys.stderr)
             return EXIT_FAILED
@@ -125,6 +126,17 @@ class Daemon:
         gc.collect()
         gc.freeze()
         return self._serve(opened)
+
+    def _open(self) -> Opened:
+        """Raises DataDirectoryError; StorageError: the disk fails."""
+        config, controller = self._config, self._controller
+        in_memory = config.storage.engine is StorageEngine.MEMORY
+        found = None if in_memory else found_identity(self._directory)
+        lineage = found.lineage if found else ""
+        if not in_memory and found is None:
+            lineage = lineage_of_the_others(config, controller)
+        join = self._join or bool(lineage)  # a restored cluster did not begin with nothing
+        return open_node(config, controller, self._directory, join=join, progress=self._progress, lineage=lineage)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only note it; the main thread acts. A second request to stop ends the process at once."""

@@ -68,6 +68,7 @@ class Node:
         self.controller = controller
         self.id = controller.id
         self.engine = opened.engine
+        self.identity = opened.identity
         self.hub = WatchHub()
         self.started_at = time.monotonic()
         self.request_timeout_s = config.timers.request_timeout_ms / 1000
@@ -95,7 +96,7 @@ class Node:
         config = self.config
         self.ingress = Ingress(proposals_max=config.limits.ingress_proposals, bytes_max=config.limits.ingress_bytes)
         self.transport = Transport(
-            cluster_id=config.cluster_id,
+            cluster_id=self.identity.cluster_id,
             own=own_member(self.controller),
             on_change=lambda: self.ingress.put_act(self._tell_peers),
             on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
@@ -132,7 +133,7 @@ class Node:
     def _build_driver(self, opened: Opened, core: Raft) -> None:
         config = self.config
         snapshots = opened.engine.snapshots
-        self.recovery = Recovery(core, opened.marker, active=opened.recovering, on_done=lambda: None)
+        self.recovery = Recovery(core, opened.marker, active=opened.recovering, on_done=lambda: None, base=opened.base)
         self.driver = Driver(
             core,
             ingress=self.ingress,
@@ -168,7 +169,8 @@ class Node:
             keep_revisions=lambda: self.keep_revisions,
         )
         self.receiver = Receiver(
-            cluster_id=config.cluster_id,
+            cluster_id=self.identity.cluster_id,
+            lineage=self.identity.lineage,
             node_id=self.id,
             ingress=self.ingress,
             transport=self.transport,

@@ -18,14 +18,14 @@ from rocinante import limits
 from rocinante.config import ClusterConfig, Controller, RotationMode, StorageEngine
 from rocinante.errors import DataDirectoryError, StorageError
 from rocinante.node.directory import snapshot_head, split_snapshot
-from rocinante.node.recovery import BOOTSTRAP_INDEX, Marker
+from rocinante.node.recovery import BOOTSTRAP_INDEX, CATCHING_UP, Marker
 from rocinante.ports import Member
 from rocinante.raft.core import Raft
 from rocinante.raft.options import RaftOptions
 from rocinante.raft.options import RotationMode as CoreRotation
 from rocinante.raft.types import Config, HardState, SnapshotMeta
 from rocinante.state.machine import StateMachine
-from rocinante.storage import Engine, Identity, Loaded, Write, open_leveldb, open_memory, unusable
+from rocinante.storage import Engine, Identity, Loaded, Write, found_identity, open_leveldb, open_memory, unusable
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,15 @@ class Opened:
     """Everything that a node starts from."""
 
     engine: Engine
+    identity: Identity
     loaded: Loaded
     state: StateMachine
     members: dict[int, Member]
     marker: Marker
     recovering: bool
     """It has no past: see recovery.py."""
+    base: tuple[int, int] = (BOOTSTRAP_INDEX, BOOTSTRAP_INDEX)
+    """Index and term that this cluster began with."""
 
 
 def described_members(config: ClusterConfig) -> dict[int, Member]:
@@ -56,6 +59,10 @@ def described_members(config: ClusterConfig) -> dict[int, Member]:
 def own_member(controller: Controller) -> Member:
     """As others know the node that this controller is."""
     return Member(controller.id, controller.name, controller.address, controller.port, controller.rest)
+
+
+def identity_of(config: ClusterConfig, controller: Controller, lineage: str) -> Identity:
+    return Identity(config.cluster_id(lineage), controller.id, config.datacenter, config.name, lineage)
 
 
 def core_options(config: ClusterConfig) -> RaftOptions:
@@ -84,18 +91,26 @@ def open_node(
     *,
     join: bool,
     progress: Callable[[str, int, int], None],
+    lineage: str | None = None,
 ) -> Opened:
-    """Open the storage, check and load it, make the state. Raises DataDirectoryError; StorageError: the disk fails."""
-    identity = Identity(config.cluster_id, controller.id, config.datacenter)
+    """Open the storage, check and load it, make the state. Raises DataDirectoryError; StorageError: the disk fails.
+
+    `lineage`: of the cluster, where it is known before (lineage.py); None: what the directory says.
+    """
+    in_memory = config.storage.engine is StorageEngine.MEMORY
+    if lineage is None:
+        found = None if in_memory else found_identity(directory)
+        lineage = found.lineage if found else ""
+    identity = identity_of(config, controller, lineage)
     engine: Engine
-    if config.storage.engine is StorageEngine.MEMORY:
+    if in_memory:
         engine = open_memory(identity)
         marker = Marker(None)
     else:
         engine = open_leveldb(directory, identity, cleanup_on_failure=config.cleanup_on_failure)
-        marker = Marker(directory / "CATCHING-UP")
+        marker = Marker(directory / CATCHING_UP)
     try:
-        return _load(config, engine, marker, join=join, progress=progress)
+        return _load(config, engine, identity, marker, join=join, progress=progress)
     except (OSError, StorageError) as error:
         engine.abandon()
         raise unusable(directory, error) from error
@@ -107,6 +122,7 @@ def open_node(
 def _load(
     config: ClusterConfig,
     engine: Engine,
+    identity: Identity,
     marker: Marker,
     *,
     join: bool,
@@ -133,7 +149,9 @@ def _load(
         loaded.hard_state.term,
         time.monotonic() - began,
     )
-    return Opened(engine, loaded, state, members, marker, recovering=fresh or marker.exists())
+    return Opened(
+        engine, identity, loaded, state, members, marker, recovering=fresh or marker.exists(), base=marker.base()
+    )
 
 
 def _bootstrap(engine: Engine, members: dict[int, Member]) -> None:

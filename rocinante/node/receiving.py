@@ -36,6 +36,7 @@ class Receiver:
         self,
         *,
         cluster_id: int,
+        lineage: str,
         node_id: int,
         ingress: Ingress,
         transport: Transport,
@@ -45,6 +46,7 @@ class Receiver:
         durable: Callable[[], int],
     ) -> None:
         self._cluster_id = cluster_id
+        self._lineage = lineage
         self._node_id = node_id
         self._ingress = ingress
         self._transport = transport
@@ -60,8 +62,10 @@ class Receiver:
     def greet(self, hello: pb.Hello) -> str:
         if hello.cluster_id != self._cluster_id:
             return (
-                f"cluster_id: {format_id(hello.cluster_id)} is another cluster, this is {format_id(self._cluster_id)}; "
-                "compare the names and datacenters in the configuration files"
+                f"cluster_id: {format_id(hello.cluster_id)} is another cluster, this is {format_id(self._cluster_id)}"
+                f"{f', restored as {self._lineage!r}' if self._lineage else ''}; compare name, datacenter and lineage "
+                "(rocinante status -o json). A node from before a restore is stopped, its data directory is moved "
+                "away, and it starts again"
             )
         if hello.to != self._node_id:
             return f"to: {format_id(hello.to)} is not this node, which is {format_id(self._node_id)}"

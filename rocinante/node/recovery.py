@@ -5,7 +5,8 @@ entry that it once helped to commit could be lost (reference: "a wiped node vote
 inside, it cannot be told from a node that starts for the very first time. So every node that starts empty holds back
 its vote, and does not campaign, until it knows that no harm can come of it:
 
-- *new cluster*: a majority of the configured voters, itself included, are all new; or
+- *new cluster*: a majority of the configured voters, itself included, are all new: none has more than what the
+  cluster began with, which is nothing, or the snapshot that it was restored from; or
 - *caught up*: it heard from so many others (n // 2 + 1 of them) that they share a member with every quorum it may
   ever have voted in, its own term is at least the highest of theirs, and it has applied everything that was committed
   and all that the leader had in its log when it asked (an acknowledgement of its former life may still be on its way
@@ -19,8 +20,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.raft.core import Raft
@@ -32,6 +35,9 @@ _ASKS_FOR_A_VOTE = frozenset({MessageType.VOTE, MessageType.PRE_VOTE, MessageTyp
 
 BOOTSTRAP_INDEX = 1
 """Every new cluster starts from the same snapshot at this index and term: its members, and nothing else."""
+CATCHING_UP: Final = "CATCHING-UP"
+"""The marker's name in a data directory."""
+_BASE: Final = re.compile(r"^begun from (\d+) of term (\d+)$", re.MULTILINE)
 
 
 class Marker:
@@ -43,13 +49,22 @@ class Marker:
     def exists(self) -> bool:
         return self._path is not None and self._path.exists()
 
-    def set(self) -> None:
+    def set(self, base: tuple[int, int] = (BOOTSTRAP_INDEX, BOOTSTRAP_INDEX)) -> None:
+        """`base`: index and term of the snapshot that the cluster begins with."""
         if self._path is not None:
             with self._path.open("w") as file:
                 file.write("this node started without data and has not caught up with its cluster yet\n")
+                file.write(f"begun from {base[0]} of term {base[1]}\n")
                 file.flush()
                 os.fsync(file.fileno())
             self._sync_directory(self._path.parent)
+
+    def base(self) -> tuple[int, int]:
+        """What `set` was told."""
+        if self._path is None or not self._path.exists():
+            return BOOTSTRAP_INDEX, BOOTSTRAP_INDEX
+        found = _BASE.search(self._path.read_text(errors="replace"))
+        return (int(found[1]), int(found[2])) if found else (BOOTSTRAP_INDEX, BOOTSTRAP_INDEX)
 
     def clear(self) -> None:
         if self._path is not None and self._path.exists():
@@ -68,10 +83,19 @@ class Marker:
 class Recovery:
     """See the module. Only the driver calls."""
 
-    def __init__(self, core: Raft, marker: Marker, *, active: bool, on_done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: Raft,
+        marker: Marker,
+        *,
+        active: bool,
+        on_done: Callable[[], None],
+        base: tuple[int, int] = (BOOTSTRAP_INDEX, BOOTSTRAP_INDEX),
+    ) -> None:
         self._core = core
         self._marker = marker
         self._on_done = on_done
+        self._base_index, self._base_term = base
         self._infos: dict[int, pb.NodeInfo] = {}
         self.active = active
         self._target = 0
@@ -121,11 +145,11 @@ class Recovery:
         others = {peer: info for peer, info in self._infos.items() if peer in voters and peer != self._core.id}
         is_voter = self._core.id in voters
         fresh = [
-            info for info in others.values() if info.last_index <= BOOTSTRAP_INDEX and info.term <= BOOTSTRAP_INDEX
+            info for info in others.values() if info.last_index <= self._base_index and info.term <= self._base_term
         ]
         majority = len(voters) // 2 + 1
         if is_voter and len(fresh) == len(others) and len(fresh) + 1 >= majority:
-            if self._core.log.last_index <= BOOTSTRAP_INDEX:
+            if self._core.log.last_index <= self._base_index:
                 self._done("a majority of the voters is new: this is a new cluster")
             return
         core = self._core

@@ -5,10 +5,11 @@ send it.
 from __future__ import annotations
 
 from rocinante.errors import InvalidArgument
-from rocinante.identity import format_id, parse_id
+from rocinante.identity import format_id
 from rocinante.ports import Member
 from rocinante.rest.context import RestContext, wait
 from rocinante.rest.http import Reply, Request, json_reply
+from rocinante.rest.members import find_member
 
 
 def set_grpc(context: RestContext, request: Request) -> Reply:
@@ -55,13 +56,7 @@ def snapshot(context: RestContext, request: Request) -> Reply:
 
 
 def _find(members: tuple[Member, ...], text: str) -> int:
-    for member in members:
-        if text in {member.name, member.endpoint}:
-            return member.id
-    try:
-        identifier = parse_id(text)
-    except ValueError:
-        identifier = 0
-    if any(member.id == identifier for member in members):
-        return identifier
-    raise InvalidArgument("to", f"{text[:100]!r} is not a member; there is {', '.join(m.name for m in members)}")
+    found = find_member(members, text)
+    if found is None:
+        raise InvalidArgument("to", f"{text[:100]!r} is not a member; there is {', '.join(m.name for m in members)}")
+    return found.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from rocinante.rest import admin, events, flows, health, kv, metrics, sessions, static, status
+from rocinante.rest import admin, backup, events, flows, health, kv, members, metrics, sessions, static, status
 from rocinante.rest.context import RestContext
 from rocinante.rest.http import Reply, Request
 
@@ -36,7 +36,11 @@ ROUTES: Final = (
     Route("GET", "/v1/leader", status.get_leader),
     Route("GET", "/v1/role", status.get_role),
     Route("GET", "/v1/peers", status.get_peers),
-    Route("GET", "/v1/members", status.get_members),
+    Route("GET", "/v1/members", members.get_members),
+    Route("POST", "/v1/members", members.add_member),
+    Route("DELETE", "/v1/members/{member}", members.remove_member, "/v1/members/<member>"),
+    Route("POST", "/v1/members/{member}/promote", members.promote_member, "/v1/members/<member>/promote"),
+    Route("GET", "/v1/snapshot", backup.get_snapshot),
     Route("GET", "/v1/size", status.get_size),
     Route("GET", "/v1/log", status.get_log),
     Route("GET", "/v1/committed", status.get_committed),

@@ -34,14 +34,6 @@ def get_peers(context: RestContext, request: Request) -> Reply:
     return json_reply({"peers": [peer_to_json(peer) for peer in context.node.status().peers]})
 
 
-def get_members(context: RestContext, request: Request) -> Reply:
-    """The members by the cluster's configuration as this node has it."""
-    request.query.finish()
-    members, changing = context.node.members()
-    leader = context.node.status().leader
-    return json_reply({"members": [member_to_json(member, leader) for member in members], "changing": changing})
-
-
 def get_size(context: RestContext, request: Request) -> Reply:
     """How many nodes the cluster has, and how much this one holds."""
     request.query.finish()
@@ -137,6 +129,7 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "cluster": status.cluster,
         "datacenter": status.datacenter,
         "cluster_id": format_id(status.cluster_id),
+        "lineage": status.lineage,
         "version": __version__,
         "protocol_version": PROTOCOL_VERSION,
         "uptime_ms": status.uptime_ms,

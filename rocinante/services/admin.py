@@ -63,8 +63,11 @@ class AdminService:
     async def save(self, call: Call, _request: pb.SaveRequest) -> None:
         """The chunks are read from the disk on a worker thread, one at a time, as fast as the client takes them."""
         offload = self._calls.offload
-        _, chunks = await offload(self._node.save)
+        info, chunks = await offload(self._node.save)
         try:
+            await call.write(
+                pb.SaveResponse(index=info.index, term=info.term, total_bytes=info.size_bytes, digest=info.digest)
+            )
             while chunk := await offload(next, chunks, b""):
                 await call.write(pb.SaveResponse(chunk=chunk))
         finally:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from typing import Any
 
@@ -13,9 +12,9 @@ from google.protobuf.message import Message
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument
-from rocinante.identity import endpoint, server_id
+from rocinante.identity import endpoint
 from rocinante.pb.v1 import cluster_pb2 as pb
-from rocinante.ports import Member, NodeStatus, PeerView, SessionRef
+from rocinante.ports import Member, NodeStatus, PeerView, SessionRef, described_member
 from rocinante.services.call import Call, Calls, Handlers, Unary
 from rocinante.state.command import Kind
 from rocinante.version import PROTOCOL_VERSION, __version__
@@ -51,7 +50,7 @@ class ClusterService:
         return self._members(0)
 
     async def add_member(self, call: Call, request: pb.AddMemberRequest) -> pb.MembersResponse:
-        member = member_from(request)
+        member = described_member(request.address, request.port, name=request.name, rest=request.rest)
         index = await call.wait(self._node.add_member(member, voter=request.voter))
         return self._members(index)
 
@@ -85,22 +84,6 @@ class ClusterService:
         return pb.MembersResponse(
             members=[member_message(member, leader=member.id == leader) for member in members], joint=joint, index=index
         )
-
-
-def member_from(request: pb.AddMemberRequest) -> Member:
-    """The member that a request describes; its id comes from its address. Raises InvalidArgument."""
-    try:
-        address = str(ipaddress.ip_address(request.address))
-    except ValueError:
-        raise InvalidArgument("address", f"{request.address!r} is not an IP address") from None
-    if not 1 <= request.port <= 65535:
-        raise InvalidArgument("port", f"{request.port} is not a port (1 to 65535)")
-    if request.rest > 65535:
-        raise InvalidArgument("rest", f"{request.rest} is not a port (0 to 65535)")
-    name = request.name or endpoint(address, request.port)
-    if len(name.encode()) > limits.NAME_BYTES_MAX or not name.isprintable():
-        raise InvalidArgument("name", f"expected at most {limits.NAME_BYTES_MAX} printable bytes")
-    return Member(server_id(address, request.port), name, address, request.port, request.rest)
 
 
 def member_message(member: Member, *, leader: bool) -> pb.Member:
@@ -143,6 +126,7 @@ def status_message(status: NodeStatus) -> pb.StatusResponse:
         not_ready_reason=status.not_ready_reason,
         uptime_ms=status.uptime_ms,
         alarms=status.alarms,
+        lineage=status.lineage,
     )
 
 

@@ -339,6 +339,18 @@ class StateMachine:
             self._frozen.append(frozen)
             return frozen
 
+    def skip(self, entries: int, revisions: int) -> Position:
+        """Leave out log indexes and revisions: for a state that another cluster begins with, after the one that it was
+        taken from has gone on. Nothing of it is used twice for two things then: who watches from one of the old
+        numbers is told that what it asks for is gone, and begins with what there is.
+        """
+        with self.lock:
+            state = self._state
+            state.store.skip(revisions)
+            state.index += entries
+            self._position = Position(state.index, state.term)
+            return self._position
+
     def restore(self, chunks: Iterable[bytes]) -> Position:
         """Replace everything by a snapshot's content. Raises SnapshotError, a ValueError that says what is wrong.
 

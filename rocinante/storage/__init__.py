@@ -12,7 +12,7 @@ from rocinante.storage.base import (
     SnapshotStore,
     Write,
 )
-from rocinante.storage.directory import DirectoryUnavailableError, is_full, unusable
+from rocinante.storage.directory import DirectoryUnavailableError, check_unused, found_identity, is_full, unusable
 from rocinante.storage.leveldb import open_leveldb
 from rocinante.storage.memory import open_memory
 
@@ -27,6 +27,8 @@ __all__ = [
     "SnapshotSink",
     "SnapshotStore",
     "Write",
+    "check_unused",
+    "found_identity",
     "is_full",
     "open_leveldb",
     "open_memory",

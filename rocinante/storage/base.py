@@ -19,6 +19,10 @@ class Identity(NamedTuple):
     cluster_id: int
     node_id: int
     datacenter: str
+    cluster: str = ""
+    """The cluster's name, for people; what is compared is the id. Empty in a directory that an older version made."""
+    lineage: str = ""
+    """The word that the cluster was restored under; "": it began empty."""
 
 
 class Write(NamedTuple):

@@ -1,7 +1,7 @@
 """One node's data directory: whose it is, that only one process uses it, and how it comes into being.
 
     LOCK            held by flock for the life of the process; its content is the holder's pid, for the message
-    identity.json   format, cluster, node, datacenter; `complete` once the first open has succeeded
+    identity.json   format, cluster (id, name, lineage), node, datacenter; `complete` once the first open has succeeded
     log/            LevelDB (leveldb.py)
     mark            how much of the log was acknowledged (mark.py)
     snapshots/      files (snapshots.py)
@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -169,7 +170,7 @@ class DataDirectory:
             found = json.loads(content)
             return {
                 "format": int(found["format"]),
-                "identity": Identity(parse_id(found["cluster"]), parse_id(found["node"]), str(found["datacenter"])),
+                "identity": _identity_of(found),
                 "complete": found["complete"] is True,
             }
         except (ValueError, KeyError, TypeError):
@@ -181,6 +182,8 @@ class DataDirectory:
             "cluster": format_id(identity.cluster_id),
             "node": format_id(identity.node_id),
             "datacenter": identity.datacenter,
+            "name": identity.cluster,
+            "lineage": identity.lineage,
             "complete": complete,
         }
         temporary = self.path / _UNFINISHED
@@ -245,6 +248,35 @@ class DataDirectory:
         """Room that this process may still fill. Raises OSError."""
         state = os.statvfs(self.path)
         return state.f_bavail * state.f_frsize
+
+
+def _identity_of(found: Mapping[str, Any]) -> Identity:
+    """Raises ValueError, KeyError, TypeError."""
+    return Identity(
+        parse_id(found["cluster"]),
+        parse_id(found["node"]),
+        str(found["datacenter"]),
+        str(found.get("name", "")),
+        str(found.get("lineage", "")),
+    )
+
+
+def found_identity(path: Path) -> Identity | None:
+    """Whose the directory says it is; None where nothing was ever completed in it. Raises DataDirectoryError."""
+    try:
+        found = DataDirectory(path)._read_identity()
+    except OSError as error:
+        raise unusable(path, error) from error
+    return found["identity"] if found is not None and found["complete"] else None
+
+
+def check_unused(path: Path) -> None:
+    """Raises DirectoryUnavailableError while a process has the directory open; OSError."""
+    if not (path / LOCK).exists():
+        return
+    directory = DataDirectory(path)
+    directory._take_lock()
+    directory.close()
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:

@@ -51,7 +51,7 @@ def test_the_fixed_interface_loads_verbatim(tmp_path: Path) -> None:
     )
     assert config == ClusterConfig("test", nodes, "dc1", cleanup_on_failure=True)
     assert config.timers == Timers(20, 100, 1000, 5000)
-    assert config.cluster_id == cluster_id("test", "dc1")
+    assert config.cluster_id() == cluster_id("test", "dc1")
     assert nodes[0].id == server_id("127.0.0.1", 35001)
     assert config.data_directory(nodes[1]) == Path("/var/lib/rocinante/test-node2")
     assert config.controller("node3") == nodes[2]

@@ -128,3 +128,40 @@ def test_a_majority_of_new_nodes_is_a_new_cluster(tmp_path: Path) -> None:
     assert recovery.active
     recovery.heard(2, pb.NodeInfo(term=1, last_index=1, commit=1))
     assert not recovery.active
+
+
+BASE = (1_000_000_028, 3)
+"""Index and term of the snapshot that a cluster was restored from."""
+
+
+def restored(tmp_path: Path) -> Recovery:
+    """Node 1 of three, restored, and with no more than the snapshot."""
+    marker = Marker(tmp_path / "CATCHING-UP")
+    marker.set(BASE)
+    node = Cluster([1, 2, 3], index=BASE[0]).nodes[1]
+    return Recovery(node.raft, marker, active=True, on_done=lambda: None, base=marker.base())
+
+
+def test_a_majority_of_restored_nodes_is_a_new_cluster(tmp_path: Path) -> None:
+    recovery = restored(tmp_path)
+    recovery.heard(2, pb.NodeInfo(term=BASE[1], last_index=BASE[0], commit=BASE[0]))
+    assert (recovery.active, (tmp_path / "CATCHING-UP").exists()) == (False, False)
+
+
+@pytest.mark.parametrize(("entries", "terms"), [(1, 0), (0, 1), (5, 2)])
+def test_a_node_that_is_restored_again_when_the_others_went_on_holds_back_its_vote(
+    tmp_path: Path, entries: int, terms: int
+) -> None:
+    """Its former life under the same lineage may have voted, and acknowledged."""
+    recovery = restored(tmp_path)
+    recovery.heard(2, pb.NodeInfo(term=BASE[1] + terms, last_index=BASE[0] + entries, commit=BASE[0]))
+    assert recovery.active
+
+
+def test_the_marker_of_an_older_version_is_of_a_cluster_that_began_with_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "CATCHING-UP"
+    assert Marker(path).base() == (1, 1)
+    path.write_text("this node started without data and has not caught up with its cluster yet\n")
+    assert Marker(path).base() == (1, 1)
+    Marker(path).set(BASE)
+    assert Marker(path).base() == BASE

@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -96,11 +96,18 @@ def held(cluster: Cluster, number: int, prefix: str) -> dict[str, int]:
 
 
 def rest(
-    cluster: Cluster, number: int, method: str, path: str, body: object = None, *, timeout_ms: int = 10_000
+    cluster: Cluster,
+    number: int,
+    method: str,
+    path: str,
+    body: object = None,
+    more_headers: Mapping[str, str] | None = None,
+    *,
+    timeout_ms: int = 10_000,
 ) -> Answer:
     """One HTTP request; `body` is sent as JSON, bytes as they are."""
     connection = http.client.HTTPConnection(ADDRESS, cluster.nodes[number].rest, timeout=timeout_ms / 1000 + 10)
-    headers = {"Rocinante-Timeout-Ms": str(timeout_ms)}
+    headers = {"Rocinante-Timeout-Ms": str(timeout_ms), **(more_headers or {})}
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
         headers["Content-Type"] = "application/json"

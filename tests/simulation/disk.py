@@ -288,6 +288,9 @@ class SimMarker:
     def clear(self) -> None:
         self._storage.catching_up = False
 
+    def base(self) -> tuple[int, int]:
+        return 1, 1
+
 
 class Storage:
     """All that is on one machine's disk; and the engine of the node that runs on it."""

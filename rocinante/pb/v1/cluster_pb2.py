@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x1arocinante/v1/cluster.proto\x12\x0crocinante.v1\"\x0f\n\rStatusRequest\"\xf5\x01\n\nPeerStatus\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05match\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\x10\n\x08heard_ms\x18\x08 \x01(\x03\x12\x0c\n\x04role\x18\t \x01(\t\x12\x0c\n\x04term\x18\n \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x0b \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x0c \x01(\x04\x12\x0f\n\x07version\x18\r \x01(\t\x12\x0c\n\x04rest\x18\x0e \x01(\r\x12\x0f\n\x07learner\x18\x0f \x01(\x08\"\xeb\x03\n\x0eStatusResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\x04\x12\x17\n\x0fleader_endpoint\x18\x07 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\t \x01(\x04\x12\x12\n\nlast_index\x18\n \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0b \x01(\x04\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12\x0c\n\x04keys\x18\r \x01(\x04\x12\r\n\x05\x66lows\x18\x0e \x01(\x04\x12\x0f\n\x07storage\x18\x0f \x01(\t\x12\x0f\n\x07version\x18\x10 \x01(\t\x12\x18\n\x10protocol_version\x18\x11 \x01(\r\x12\x0f\n\x07\x63luster\x18\x12 \x01(\t\x12\x12\n\ndatacenter\x18\x13 \x01(\t\x12\x12\n\ncluster_id\x18\x14 \x01(\x04\x12\'\n\x05peers\x18\x15 \x03(\x0b\x32\x18.rocinante.v1.PeerStatus\x12\x14\n\x0cgrpc_enabled\x18\x16 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x17 \x01(\t\x12\x11\n\tuptime_ms\x18\x18 \x01(\x04\x12\x0e\n\x06\x61larms\x18\x19 \x03(\t\"p\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x0c\n\x04rest\x18\x05 \x01(\r\x12\x0f\n\x07learner\x18\x06 \x01(\x08\x12\x0e\n\x06leader\x18\x07 \x01(\x08\"\x10\n\x0eMembersRequest\"V\n\x0fMembersResponse\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.rocinante.v1.Member\x12\r\n\x05joint\x18\x02 \x01(\x08\x12\r\n\x05index\x18\x03 \x01(\x04\"\\\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0c\n\x04rest\x18\x04 \x01(\r\x12\r\n\x05voter\x18\x05 \x01(\x08\"\"\n\x14PromoteMemberRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"!\n\x13RemoveMemberRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"#\n\x15TransferLeaderRequest\x12\n\n\x02to\x18\x01 \x01(\x04\"(\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\x04\"\x14\n\x12OpenSessionRequest\";\n\x13OpenSessionResponse\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x13\n\x0bidle_ms_max\x18\x02 \x01(\x04\"&\n\x13\x43loseSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\x04\"\x16\n\x14\x43loseSessionResponse2\x90\x05\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.rocinante.v1.StatusRequest\x1a\x1c.rocinante.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.rocinante.v1.MembersRequest\x1a\x1d.rocinante.v1.MembersResponse\x12J\n\tAddMember\x12\x1e.rocinante.v1.AddMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12R\n\rPromoteMember\x12\".rocinante.v1.PromoteMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12P\n\x0cRemoveMember\x12!.rocinante.v1.RemoveMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12[\n\x0eTransferLeader\x12#.rocinante.v1.TransferLeaderRequest\x1a$.rocinante.v1.TransferLeaderResponse\x12R\n\x0bOpenSession\x12 .rocinante.v1.OpenSessionRequest\x1a!.rocinante.v1.OpenSessionResponse\x12U\n\x0c\x43loseSession\x12!.rocinante.v1.CloseSessionRequest\x1a\".rocinante.v1.CloseSessionResponseb\x06proto3')
+DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x1arocinante/v1/cluster.proto\x12\x0crocinante.v1\"\x0f\n\rStatusRequest\"\xf5\x01\n\nPeerStatus\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05match\x18\x05 \x01(\x04\x12\x0b\n\x03lag\x18\x06 \x01(\x04\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\x10\n\x08heard_ms\x18\x08 \x01(\x03\x12\x0c\n\x04role\x18\t \x01(\t\x12\x0c\n\x04term\x18\n \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x0b \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x0c \x01(\x04\x12\x0f\n\x07version\x18\r \x01(\t\x12\x0c\n\x04rest\x18\x0e \x01(\r\x12\x0f\n\x07learner\x18\x0f \x01(\x08\"\xfc\x03\n\x0eStatusResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\x04\x12\x17\n\x0fleader_endpoint\x18\x07 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\t \x01(\x04\x12\x12\n\nlast_index\x18\n \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0b \x01(\x04\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12\x0c\n\x04keys\x18\r \x01(\x04\x12\r\n\x05\x66lows\x18\x0e \x01(\x04\x12\x0f\n\x07storage\x18\x0f \x01(\t\x12\x0f\n\x07version\x18\x10 \x01(\t\x12\x18\n\x10protocol_version\x18\x11 \x01(\r\x12\x0f\n\x07\x63luster\x18\x12 \x01(\t\x12\x12\n\ndatacenter\x18\x13 \x01(\t\x12\x12\n\ncluster_id\x18\x14 \x01(\x04\x12\'\n\x05peers\x18\x15 \x03(\x0b\x32\x18.rocinante.v1.PeerStatus\x12\x14\n\x0cgrpc_enabled\x18\x16 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x17 \x01(\t\x12\x11\n\tuptime_ms\x18\x18 \x01(\x04\x12\x0e\n\x06\x61larms\x18\x19 \x03(\t\x12\x0f\n\x07lineage\x18\x1a \x01(\t\"p\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x0c\n\x04rest\x18\x05 \x01(\r\x12\x0f\n\x07learner\x18\x06 \x01(\x08\x12\x0e\n\x06leader\x18\x07 \x01(\x08\"\x10\n\x0eMembersRequest\"V\n\x0fMembersResponse\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.rocinante.v1.Member\x12\r\n\x05joint\x18\x02 \x01(\x08\x12\r\n\x05index\x18\x03 \x01(\x04\"\\\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0c\n\x04rest\x18\x04 \x01(\r\x12\r\n\x05voter\x18\x05 \x01(\x08\"\"\n\x14PromoteMemberRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"!\n\x13RemoveMemberRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"#\n\x15TransferLeaderRequest\x12\n\n\x02to\x18\x01 \x01(\x04\"(\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\x04\"\x14\n\x12OpenSessionRequest\";\n\x13OpenSessionResponse\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x13\n\x0bidle_ms_max\x18\x02 \x01(\x04\"&\n\x13\x43loseSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\x04\"\x16\n\x14\x43loseSessionResponse2\x90\x05\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.rocinante.v1.StatusRequest\x1a\x1c.rocinante.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.rocinante.v1.MembersRequest\x1a\x1d.rocinante.v1.MembersResponse\x12J\n\tAddMember\x12\x1e.rocinante.v1.AddMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12R\n\rPromoteMember\x12\".rocinante.v1.PromoteMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12P\n\x0cRemoveMember\x12!.rocinante.v1.RemoveMemberRequest\x1a\x1d.rocinante.v1.MembersResponse\x12[\n\x0eTransferLeader\x12#.rocinante.v1.TransferLeaderRequest\x1a$.rocinante.v1.TransferLeaderResponse\x12R\n\x0bOpenSession\x12 .rocinante.v1.OpenSessionRequest\x1a!.rocinante.v1.OpenSessionResponse\x12U\n\x0c\x43loseSession\x12!.rocinante.v1.CloseSessionRequest\x1a\".rocinante.v1.CloseSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,31 +36,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERSTATUS']._serialized_start=62
   _globals['_PEERSTATUS']._serialized_end=307
   _globals['_STATUSRESPONSE']._serialized_start=310
-  _globals['_STATUSRESPONSE']._serialized_end=801
-  _globals['_MEMBER']._serialized_start=803
-  _globals['_MEMBER']._serialized_end=915
-  _globals['_MEMBERSREQUEST']._serialized_start=917
-  _globals['_MEMBERSREQUEST']._serialized_end=933
-  _globals['_MEMBERSRESPONSE']._serialized_start=935
-  _globals['_MEMBERSRESPONSE']._serialized_end=1021
-  _globals['_ADDMEMBERREQUEST']._serialized_start=1023
-  _globals['_ADDMEMBERREQUEST']._serialized_end=1115
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1117
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1151
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1153
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1186
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1188
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1223
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1225
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1265
-  _globals['_OPENSESSIONREQUEST']._serialized_start=1267
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1287
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1289
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1348
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1350
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1388
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1390
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1412
-  _globals['_CLUSTER']._serialized_start=1415
-  _globals['_CLUSTER']._serialized_end=2071
+  _globals['_STATUSRESPONSE']._serialized_end=818
+  _globals['_MEMBER']._serialized_start=820
+  _globals['_MEMBER']._serialized_end=932
+  _globals['_MEMBERSREQUEST']._serialized_start=934
+  _globals['_MEMBERSREQUEST']._serialized_end=950
+  _globals['_MEMBERSRESPONSE']._serialized_start=952
+  _globals['_MEMBERSRESPONSE']._serialized_end=1038
+  _globals['_ADDMEMBERREQUEST']._serialized_start=1040
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1132
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1134
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1168
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1170
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1203
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1205
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1240
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1242
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1282
+  _globals['_OPENSESSIONREQUEST']._serialized_start=1284
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1304
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1306
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1365
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1367
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1405
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1407
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1429
+  _globals['_CLUSTER']._serialized_start=1432
+  _globals['_CLUSTER']._serialized_end=2088
 # @@protoc_insertion_point(module_scope)

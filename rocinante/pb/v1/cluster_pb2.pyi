@@ -45,7 +45,7 @@ class PeerStatus(_message.Message):
     def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., endpoint: _Optional[str] = ..., state: _Optional[str] = ..., match: _Optional[int] = ..., lag: _Optional[int] = ..., connected: _Optional[bool] = ..., heard_ms: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., version: _Optional[str] = ..., rest: _Optional[int] = ..., learner: _Optional[bool] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("id", "name", "endpoint", "role", "term", "leader", "leader_endpoint", "commit", "applied", "last_index", "first_index", "revision", "keys", "flows", "storage", "version", "protocol_version", "cluster", "datacenter", "cluster_id", "peers", "grpc_enabled", "not_ready_reason", "uptime_ms", "alarms")
+    __slots__ = ("id", "name", "endpoint", "role", "term", "leader", "leader_endpoint", "commit", "applied", "last_index", "first_index", "revision", "keys", "flows", "storage", "version", "protocol_version", "cluster", "datacenter", "cluster_id", "peers", "grpc_enabled", "not_ready_reason", "uptime_ms", "alarms", "lineage")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class StatusResponse(_message.Message):
     NOT_READY_REASON_FIELD_NUMBER: _ClassVar[int]
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     endpoint: str
@@ -96,7 +97,8 @@ class StatusResponse(_message.Message):
     not_ready_reason: str
     uptime_ms: int
     alarms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., endpoint: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[int] = ..., leader_endpoint: _Optional[str] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., last_index: _Optional[int] = ..., first_index: _Optional[int] = ..., revision: _Optional[int] = ..., keys: _Optional[int] = ..., flows: _Optional[int] = ..., storage: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., cluster: _Optional[str] = ..., datacenter: _Optional[str] = ..., cluster_id: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., grpc_enabled: _Optional[bool] = ..., not_ready_reason: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+    lineage: str
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., endpoint: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[int] = ..., leader_endpoint: _Optional[str] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., last_index: _Optional[int] = ..., first_index: _Optional[int] = ..., revision: _Optional[int] = ..., keys: _Optional[int] = ..., flows: _Optional[int] = ..., storage: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., cluster: _Optional[str] = ..., datacenter: _Optional[str] = ..., cluster_id: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., grpc_enabled: _Optional[bool] = ..., not_ready_reason: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., lineage: _Optional[str] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("id", "name", "address", "port", "rest", "learner", "leader")

@@ -96,6 +96,7 @@ CONDITION: Final = [
 ]
 KEY: Final = _parameter("key", "path", STRING, "Percent-encoded; may hold slashes and any bytes")
 FLOW: Final = _parameter("id", "path", FLOW_ID, "The flow's key in hex")
+MEMBER: Final = _parameter("member", "path", STRING, "Its name, IP:PORT or id")
 CURSOR: Final = _query("cursor", STRING, "From the last page")
 SERIALIZABLE: Final = _query("serializable", FLAG, "Answer from this node's state at once; it may be old")
 REVISION: Final = _query("revision", _integer(0, 2**63 - 1, 0), "Read at this older revision; 0: now")
@@ -205,7 +206,46 @@ PATHS: Final[Spec] = {
         "get": _operation("status", "peers", "The others, as this node sees them", {200: _answer("Peers", "Peers")})
     },
     "/v1/members": {
-        "get": _operation("status", "members", "The members by configuration", {200: _answer("Members", "Members")})
+        "get": _operation("status", "members", "The members by configuration", {200: _answer("Members", "Members")}),
+        "post": _operation(
+            "admin",
+            "addMember",
+            "Add a node, as a learner unless `voter`; to be asked of the leader",
+            {201: _answer("The members with it", "Members")},
+            (413, *CONSENSUS),
+            parameters=[TIMEOUT],
+            requestBody=_body("NewMember", {"address": "192.0.2.14", "port": 35001, "name": "node4", "rest": 8001}),
+        ),
+    },
+    "/v1/members/{member}": {
+        "delete": _operation(
+            "admin",
+            "removeMember",
+            "Remove a node; its data must not be used for this cluster again",
+            {200: _answer("The members without it", "Members")},
+            (404, *CONSENSUS),
+            parameters=[MEMBER, TIMEOUT],
+        )
+    },
+    "/v1/members/{member}/promote": {
+        "post": _operation(
+            "admin",
+            "promoteMember",
+            "Make a learner that has caught up a voter",
+            {200: _answer("The members", "Members")},
+            (404, 413, *CONSENSUS),
+            parameters=[MEMBER, TIMEOUT],
+            requestBody=_body("Empty", {}),
+        )
+    },
+    "/v1/snapshot": {
+        "get": _operation(
+            "admin",
+            "saveSnapshot",
+            "Take a snapshot now, and send it as the file that `rocinante snapshot` verifies and restores",
+            {200: _answer("The file", content={BYTES: {"schema": {"type": "string", "format": "binary"}}})},
+            (429, 503),
+        )
     },
     "/v1/size": {
         "get": _operation(

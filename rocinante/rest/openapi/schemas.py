@@ -98,6 +98,7 @@ STATUS: Final = record(
         "cluster": TEXT,
         "datacenter": TEXT,
         "cluster_id": ID,
+        "lineage": described(TEXT, "The word that the cluster was restored under; empty: it began empty"),
         "version": TEXT,
         "protocol_version": NUMBER,
         "uptime_ms": NUMBER,
@@ -243,6 +244,16 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "SessionClosed": record({"session": ID}),
     "GrpcSwitch": record({"enabled": FLAG}),
     "Stopping": record({"stopping": {"const": True}}),
+    "NewMember": record(
+        {
+            "address": described(TEXT, "An IP address"),
+            "port": described(PORT, "gRPC"),
+            "name": described(TEXT, "Absent: its address and port"),
+            "rest": described(PORT, "0 or absent: none"),
+            "voter": described(FLAG, "At once, not a learner first"),
+        },
+        ("name", "rest", "voter"),
+    ),
     "TransferRequest": record({"to": described(TEXT, "Name, IP:PORT or id; absent: the best of the voters")}, ("to",)),
     "Transferred": record({"leader": ID, "leader_name": TEXT, "leader_endpoint": TEXT}),
     "Snapshot": record(
