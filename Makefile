@@ -12,11 +12,11 @@ SEEDS ?= 500
 SECONDS ?= 60
 PYTHON_FILES := rocinante tests setup.py packaging
 
-.PHONY: help run test verify format lock proto wheel package bench chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel package bench bench-flows bench-goals chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
-		do printf '  make %-10s %s\n' "$$name" "$$text"; done
+		do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 run: setup ## three nodes on this machine, with its own connections in them; the page's address is shown
 	@exec .venv/bin/rocinante dev --sniff $(ARGS)
@@ -54,6 +54,14 @@ package: setup ## build the Debian package into dist/ (ARGS="--version 0.2.0": a
 bench: setup-dev ## puts and reads per second of three nodes on this machine, and how they compare with etcd's
 	@$(BOOTSTRAP) apt-test
 	$(PY) -m tests.benchmarks.compare_etcd $(ARGS)
+
+bench-flows: setup-dev ## flow records per second of three nodes, Redis and etcd, in turns (ARGS="--rounds 5"): about 6 minutes
+	@$(BOOTSTRAP) apt-test
+	$(PY) -m tests.benchmarks.compare $(ARGS)
+
+bench-goals: setup-dev ## the goals of the flow engine, one row each: how far each is reached (ARGS="rate latency")
+	@$(BOOTSTRAP) apt-test
+	$(PY) -m tests.benchmarks.goals $(ARGS)
 
 chaos: setup-dev ## two minutes of kill -9 on the leader under 8 writers: nothing acknowledged is lost, nothing is done twice
 	$(PY) -m tests.chaos.kill_leader $(ARGS)

@@ -111,17 +111,27 @@ apt_test() {
     done < <(sed 's/#.*//' packaging/apt-test.txt)
     [ ${#missing[@]} = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt_install "${missing[@]}" && stop_etcd
+        apt_install "${missing[@]}" && stop_services "${missing[@]}"
     else
         say "tests that need these packages are skipped (install them as root): apt-get install ${missing[*]}"
     fi
 }
 
-# Debian's etcd-server starts a service when it is installed under systemd; the tests start their own.
-stop_etcd() {
-    if [ -d /run/systemd/system ] && systemctl --quiet is-active etcd; then
-        systemctl --quiet disable --now etcd
-    fi
+# Debian's etcd-server and redis-server start a service when they are installed under systemd; the tests start their own. One
+# that was there before is left alone.
+stop_services() {
+    local package service
+    [ -d /run/systemd/system ] || return 0
+    for package in "$@"; do
+        case $package in
+        etcd-server) service=etcd ;;
+        redis-server) service=redis-server ;;
+        *) continue ;;
+        esac
+        if systemctl --quiet is-active "$service"; then
+            systemctl --quiet disable --now "$service"
+        fi
+    done
 }
 
 mkdir -p "$logs"

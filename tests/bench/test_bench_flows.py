@@ -16,6 +16,7 @@ import pytest
 from rocinante.bench.bounds import BENCH_ZONE
 from rocinante.client import Client, FlowSelection
 from tests.bench.schemas import SCHEMAS
+from tests.benchmarks.goals import ROWS
 from tests.support.cluster import Cluster
 from tests.support.ports import free_port
 
@@ -47,6 +48,13 @@ def measured(verb: str, *arguments: str) -> dict[str, Any]:
     return document
 
 
+def judged(document: dict[str, Any], *rows: str) -> None:
+    """These rows of the goals find what they want in it."""
+    for row in ROWS:
+        if row.name in rows:
+            assert row.judge(document).figure
+
+
 def flows_left(nodes: Cluster) -> int:
     with Client(nodes.endpoints()) as client:
         return len(client.flows.page(FlowSelection(zone=BENCH_ZONE)).flows)
@@ -74,14 +82,17 @@ def test_every_combination_is_a_stage_and_what_was_written_is_gone_afterwards(no
         assert len(stage["nodes"]) == 3
         assert stage["client"]["sent_bytes_per_million"] == pytest.approx(150e6, rel=0.05)
     assert "<svg" in picture.read_text()
+    judged(document, "cost")
     assert flows_left(nodes) == 0
 
 
 def test_updates_at_a_rate_are_written_as_often_as_was_asked_for(nodes: Cluster) -> None:
-    (stage,) = measured(
+    document = measured(
         "flows", "--cluster", nodes.endpoint(1), "--updates", "--table", "2000", "--batch", "100", "--rate", "4000",
         "--kind", "variable", "--spread", "--writers", "3", "--keep", "--seconds", "1", "--warm-up", "0.5",
-    )["stages"]  # fmt: skip
+    )  # fmt: skip
+    (stage,) = document["stages"]
+    judged(document, "latency", "elections")
     assert (stage["rate"], stage["in_flight"], stage["errors"]) == (4000, None, {})
     assert stage["per_second"] < 8000, "a rate is kept"
     assert {node["flows"] for node in stage["nodes"]} == {2000}, "the same flows were written again"
@@ -99,6 +110,7 @@ def test_watchers_see_everything(nodes: Cluster) -> None:
     )  # fmt: skip
     assert [(seen["fell_behind"], seen["to_the_end"]) for seen in document["watchers"]] == [(0, True)] * 2
     assert document["written_per_second"] > 0
+    judged(document, "watch")
     for seen in document["watchers"]:
         assert seen["per_second"] > 0
         assert seen["lag"]["p50_ms"] > 0
@@ -110,6 +122,7 @@ def test_look_ups_find_what_is_there(nodes: Cluster, consistency: tuple[str, ...
     arguments = ("--table", "3000", "--batch", "200", "--misses", "20", *QUICK, *consistency)
     document = measured("lookup", "--cluster", nodes.endpoint(1), *arguments)
     assert document["lookups"] > 0
+    judged(document, "lookup")
     assert document["errors"] == {}, "an answer with another number of flows would be one"
     assert document["consistency"] == ("linearizable" if consistency else "stale")
 
@@ -139,6 +152,7 @@ def test_the_leader_is_killed_and_nothing_is_lost_or_applied_twice() -> None:
     assert 0 < one["gap_s"] == document["gap_median_s"] == document["gap_max_s"]
     assert [document[name] for name in ("lost", "twice", "unseen", "puts_failed")] == [0, 0, 0, 0]
     assert document["changes_seen"] >= 1000
+    judged(document, "failover")
     assert document["puts_acknowledged"] >= document["changes_seen"] / 100
 
 
@@ -147,6 +161,7 @@ def test_a_follower_is_started_again_with_all_its_flows() -> None:
     (one,) = document["rounds"]
     assert (one["flows"] >= 20_000, one["stop_s"]) == (True, 0)
     assert 0 < one["ready_s"] <= one["caught_up_s"]
+    judged(document, "restart", "memory")
 
 
 def test_a_snapshot_under_load() -> None:
@@ -154,6 +169,7 @@ def test_a_snapshot_under_load() -> None:
     (one,) = document["rounds"]
     assert one["bytes"] > 20_000 * 90, "the whole table is in it"
     assert 0 < one["gap_s"] == document["gap_max_s"]
+    judged(document, "stall")
 
 
 WRONG = [
