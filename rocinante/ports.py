@@ -199,7 +199,7 @@ class NodePort(Protocol):
     def now_ms(self) -> int:
         """The cluster's time (unix ms), by which flows end: what is past its deadline by it is hidden."""
 
-    def prepare_flows(self, batch: bytes) -> bytes:
+    def prepare_flows(self, batch: bytes | memoryview) -> bytes | memoryview:
         """A checked batch as it goes into the log: with a deadline for each record that states none. About 5 ms for
         65,536 records."""
 

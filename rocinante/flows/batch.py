@@ -37,6 +37,8 @@ MAGIC: Final = b"RFB1"
 VERSION: Final = 1
 HEADER: Final = struct.Struct(">4sBBHI")
 HEADER_BYTES: Final = HEADER.size
+Buffer = bytes | memoryview
+"""A batch may be a part of something larger: what has megabytes is not copied to be looked at."""
 _PAIR_V4: Final = struct.Struct(f"{KEY_V4_BYTES}s{NARROW_BYTES}s")
 _PAIR_V6: Final = struct.Struct(f"{KEY_V6_BYTES}s{WIDE_BYTES}s")
 _FRAME: Final = struct.Struct(">BH")
@@ -128,7 +130,7 @@ def variable_batch(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
     return HEADER.pack(MAGIC, VERSION, BatchKind.VARIABLE, 0, len(frames)) + b"".join(frames)
 
 
-def validate_batch(batch: bytes, *, records_max: int, bytes_max: int) -> BatchInfo:
+def validate_batch(batch: Buffer, *, records_max: int, bytes_max: int) -> BatchInfo:
     """Check the header and that the length fits the count, without looking at the records. Raises FlowError."""
     if len(batch) > bytes_max:
         raise FlowError("batch", f"{len(batch)} bytes; at most {bytes_max}")
@@ -155,12 +157,12 @@ def validate_batch(batch: bytes, *, records_max: int, bytes_max: int) -> BatchIn
     return BatchInfo(BatchKind(kind), count)
 
 
-def iter_pairs(batch: bytes, info: BatchInfo) -> Iterator[tuple[bytes, bytes]]:
+def iter_pairs(batch: Buffer, info: BatchInfo) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of every record of a validated batch. Of the variable kind, raises FlowError where a frame does not
     fit."""
     if info.kind in PAIRS:
         return PAIRS[info.kind].iter_unpack(memoryview(batch)[HEADER_BYTES:])
-    return iter(_variable_pairs(batch, info.count))
+    return iter(_variable_pairs(bytes(batch), info.count))
 
 
 def _variable_pairs(batch: bytes, count: int) -> list[tuple[bytes, bytes]]:
@@ -193,7 +195,7 @@ def _variable_pairs(batch: bytes, count: int) -> list[tuple[bytes, bytes]]:
 
 
 def check_records(
-    batch: bytes, info: BatchInfo, *, backend_name_bytes_max: int, application_data_bytes_max: int
+    batch: Buffer, info: BatchInfo, *, backend_name_bytes_max: int, application_data_bytes_max: int
 ) -> None:
     """Check every record of a validated batch strictly. Raises FlowError that says which record and which field.
 
@@ -226,7 +228,7 @@ def _check_pair(key: bytes, value: bytes, index: int) -> None:
         raise error.at(index) from error
 
 
-def payload(batch: bytes) -> memoryview:
+def payload(batch: Buffer) -> memoryview:
     """The records of a batch, without a copy."""
     return memoryview(batch)[HEADER_BYTES:]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocinante.flows import columns
-from rocinante.flows.batch import HEADER_BYTES, BatchInfo, BatchKind
+from rocinante.flows.batch import HEADER_BYTES, BatchInfo, BatchKind, Buffer
 from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES, PROTOCOL_ICMP, PROTOCOL_ICMPV6
 from rocinante.flows.record import U64_MAX, FlowFlag, TcpState
 
@@ -68,7 +68,7 @@ class Timeouts:
         """Of one kind of flow."""
         return int(self._tables[int(self._starts[zone]) + (protocol * _STATES + state) * 2 + seen_reply])
 
-    def stamp(self, batch: bytes, info: BatchInfo, now_ms: int) -> bytes:
+    def stamp(self, batch: Buffer, info: BatchInfo, now_ms: int) -> Buffer:
         """The batch, with a deadline for each record that has none: the same object where all have one.
 
         The batch must be valid (`validate_batch`, `check_records`).
@@ -93,7 +93,7 @@ class Timeouts:
         value["deadline_ms"][without] = _deadlines(value_of["updated_ms"].astype(np.uint64), timeouts, now_ms)
         return bytes(changed)
 
-    def _stamp_variable(self, batch: bytes, count: int, now_ms: int) -> bytes:
+    def _stamp_variable(self, batch: Buffer, count: int, now_ms: int) -> Buffer:
         changed: bytearray | None = None
         at = HEADER_BYTES
         for _ in range(count):

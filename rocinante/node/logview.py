@@ -60,7 +60,7 @@ def _command(item: Command) -> str:
     except ValueError:
         return f"unknown command {item.kind}"
     try:
-        return _DESCRIBE.get(kind, _plain)(kind, item.body)
+        return _DESCRIBE.get(kind, _plain)(kind, bytes(item.body))
     except (DecodeError, ValueError, IndexError):
         return f"{_name(kind)} (unreadable)"
 

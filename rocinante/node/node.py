@@ -19,6 +19,7 @@ from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import NotFound, OutcomeUnknown, RocinanteError, Unavailable
 from rocinante.flows import validate_batch
+from rocinante.flows.batch import Buffer
 from rocinante.node.applied import point_at
 from rocinante.node.apply import Apply
 from rocinante.node.cluster_clock import ClusterClock
@@ -341,7 +342,7 @@ class Node:
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
-    def prepare_flows(self, batch: bytes) -> bytes:
+    def prepare_flows(self, batch: Buffer) -> Buffer:
         timeouts = self._timeouts
         if timeouts is None:
             return batch

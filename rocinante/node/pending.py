@@ -64,7 +64,7 @@ class Pending:
                 key = (session.session, session.seq)
                 if known := self._proposals.get(key):
                     return known
-                data = command.encode(kind, session.session, session.seq, session.ack, body)
+                data = command.framed(kind, session.session, session.seq, session.ack, body)
                 proposal = Proposal(data, *key, deadline, future, gateway=False)
             else:
                 proposal = self._name(kind, body, deadline, future)
@@ -77,16 +77,16 @@ class Pending:
             raise
         return proposal
 
-    def _name(self, kind: Kind, body: bytes, deadline: float, future: Future[Outcome]) -> Proposal:
+    def _name(self, kind: Kind, body: bytes | memoryview, deadline: float, future: Future[Outcome]) -> Proposal:
         gateway = self.gateway
         if kind is Kind.SESSION_OPEN:
             return Proposal(
-                command.encode(kind, gateway.session, 0, 0, body), gateway.session, 0, deadline, future, True
+                command.framed(kind, gateway.session, 0, 0, body), gateway.session, 0, deadline, future, True
             )
         seq = gateway.next_seq
         gateway.next_seq += 1
         gateway.outstanding[seq] = None
-        data = command.encode(kind, gateway.session, seq, gateway.ack(), body)
+        data = command.framed(kind, gateway.session, seq, gateway.ack(), body)
         return Proposal(data, gateway.session, seq, deadline, future, gateway=True)
 
     def _forget(self, proposal: Proposal) -> bool:
@@ -119,7 +119,7 @@ class Pending:
                     done.append((proposal, result))
         if not done:
             return
-        self._ingress.proposal_done(len(done), sum(len(proposal.command) for proposal, _ in done))
+        self._ingress.proposal_done(len(done), sum(len(proposal.frame) for proposal, _ in done))
         self.resolved += len(done)
         for proposal, result in done:
             if isinstance(result, SessionExpired) and proposal.gateway:
@@ -155,7 +155,7 @@ class Pending:
         """Its time is up, or the node stops or stands aside."""
         if not self._forget(proposal):
             return
-        self._ingress.proposal_done(1, len(proposal.command))
+        self._ingress.proposal_done(1, len(proposal.frame))
         if proposal.tries:
             self.unknown += 1
             _fail(

@@ -23,7 +23,7 @@ from rocinante.state import command
 
 
 class FrameSender(Protocol):
-    def __call__(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool: ...
+    def __call__(self, to: int, frame: pb.PeerMessage, *, urgent: bool = False) -> bool: ...
 
 
 class Proposer:
@@ -66,11 +66,11 @@ class Proposer:
                 self._held.append(proposal)
             else:
                 self._waiting.append(proposal)
-                self._waiting_bytes += len(proposal.command)
+                self._waiting_bytes += len(proposal.frame)
 
     def _put_first(self, proposals: list[Proposal]) -> None:
         self._waiting.extendleft(reversed(proposals))
-        self._waiting_bytes += sum(len(proposal.command) for proposal in proposals)
+        self._waiting_bytes += sum(len(proposal.frame) for proposal in proposals)
 
     def gateway_opened(self) -> None:
         self._put_first(self._held)
@@ -113,11 +113,11 @@ class Proposer:
         size = 0
         while self._waiting and len(batch) < limits.ENTRY_COMMANDS_MAX:
             proposal = self._waiting[0]
-            size += len(proposal.command)
+            size += len(proposal.frame)
             if batch and size > limits.ENTRY_BYTES_MAX:
                 break
             self._waiting.popleft()
-            self._waiting_bytes -= len(proposal.command)
+            self._waiting_bytes -= len(proposal.frame)
             if not proposal.future.done():
                 batch.append(proposal)
         return batch
@@ -136,7 +136,7 @@ class Proposer:
         log = self._core.log
         while not self._gathering(log.last_index - log.commit, limits.GROUP_ENTRIES) and (batch := self._batch()):
             try:
-                self._core.propose(command.pack([proposal.command for proposal in batch]))
+                self._core.propose(b"".join([proposal.frame for proposal in batch]))
             except ProposalDropped as error:
                 self._pause_until = time.monotonic() + limits.REFUSED_PAUSE_S
                 self._put_first(batch)
@@ -153,7 +153,7 @@ class Proposer:
             commands = [proposal.command for proposal in batch]
             self._forward_number += 1
             frame = pb.PeerMessage(forward=pb.Forward(commands=commands, number=self._forward_number))
-            if not self._send_frame(leader, frame, sum(map(len, commands))):
+            if not self._send_frame(leader, frame):
                 self._put_first(batch)
                 self._refuse("the leader cannot be reached from this node")
                 return
@@ -177,7 +177,7 @@ class Proposer:
         if reason:
             self.dropped += 1
             answer = pb.ForwardDropped(number=forward.number, reason=reason, exhausted=exhausted)
-            self._send_frame(sender, pb.PeerMessage(dropped=answer), 64, urgent=True)
+            self._send_frame(sender, pb.PeerMessage(dropped=answer), urgent=True)
 
     def take_dropped(self, dropped: pb.ForwardDropped) -> None:
         """The leader did not append it: certainly, so that try does not count. That it has no room is an answer."""
@@ -210,4 +210,4 @@ class Proposer:
             self._held = [proposal for proposal in self._held if not proposal.future.done()]
         if any(proposal.future.done() for proposal in self._waiting):
             self._waiting = deque(proposal for proposal in self._waiting if not proposal.future.done())
-            self._waiting_bytes = sum(len(proposal.command) for proposal in self._waiting)
+            self._waiting_bytes = sum(len(proposal.frame) for proposal in self._waiting)

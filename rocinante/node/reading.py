@@ -20,8 +20,6 @@ from rocinante.ports import ReadPoint
 from rocinante.raft.core import Raft
 from rocinante.raft.types import NONE, ReadNotPossible, ReadState, Role
 
-_FRAME_BYTES = 32
-
 
 class Reader:
     """See the module. Only the driver calls."""
@@ -74,7 +72,7 @@ class Reader:
             return
         else:
             frame = pb.PeerMessage(read=pb.ReadRequest(context=context))
-            if not self._send_frame(core.leader, frame, _FRAME_BYTES, urgent=True):
+            if not self._send_frame(core.leader, frame, urgent=True):
                 self._refuse("the leader cannot be reached from this node", now)
                 return
         self.rounds += 1
@@ -105,7 +103,7 @@ class Reader:
             else:
                 self._core.hurry(remote[0])
                 answer = pb.ReadResponse(context=remote[1], index=state.index)
-                self._send_frame(remote[0], pb.PeerMessage(read_response=answer), _FRAME_BYTES, urgent=True)
+                self._send_frame(remote[0], pb.PeerMessage(read_response=answer), urgent=True)
         for context in failed:
             remote = self._remote.pop(context, None)
             if remote is None:
@@ -140,7 +138,7 @@ class Reader:
 
     def _answer_refused(self, to: int, context: int, reason: str) -> None:
         answer = pb.ReadResponse(context=context, refused=reason)
-        self._send_frame(to, pb.PeerMessage(read_response=answer), _FRAME_BYTES, urgent=True)
+        self._send_frame(to, pb.PeerMessage(read_response=answer), urgent=True)
 
     def take_response(self, response: pb.ReadResponse) -> None:
         if not response.refused:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Final
 
 from rocinante.errors import StorageError
 from rocinante.identity import format_id
@@ -25,8 +24,6 @@ from rocinante.storage.base import SnapshotSink, SnapshotStore
 from rocinante.version import PROTOCOL_VERSION, __version__
 
 logger = logging.getLogger(__name__)
-
-_INFO_BYTES: Final = 64
 
 
 class Receiver:
@@ -121,7 +118,7 @@ class Receiver:
         )
         frame = pb.PeerMessage(info=info)
         for peer in self._transport.peers():
-            self._transport.send_frame(peer, frame, _INFO_BYTES, urgent=True)
+            self._transport.send_frame(peer, frame, urgent=True)
 
     def receive_snapshot(
         self, sender: int, term: int, meta: SnapshotMeta, total_bytes: int, digest: bytes

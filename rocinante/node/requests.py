@@ -18,13 +18,15 @@ from rocinante.errors import ResourceExhausted, Unavailable
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.ports import Outcome, ReadPoint
 from rocinante.raft.types import Message
+from rocinante.state.command import unframed
 
 
 @dataclass(slots=True, eq=False)
 class Proposal:
     """A command of a client of this node, from its arrival to its outcome."""
 
-    command: bytes
+    frame: bytes
+    """The command as it will stand in an entry."""
     session: int
     seq: int
     deadline: float
@@ -37,6 +39,11 @@ class Proposal:
     refused: str = ""
     """Why the last try was not taken."""
     exhausted: bool = False
+
+    @property
+    def command(self) -> bytes:
+        """Without its frame."""
+        return unframed(self.frame)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -100,7 +107,7 @@ class Ingress:
 
     def put_proposal(self, proposal: Proposal) -> None:
         """Raises ResourceExhausted when the buffer is full."""
-        size = len(proposal.command)
+        size = len(proposal.frame)
         with self._lock:
             if self.waiting >= self._proposals_max or (self.waiting and self.waiting_bytes + size > self._bytes_max):
                 self.refused += 1

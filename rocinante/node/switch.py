@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FRAME_BYTES = 16
-
 
 class Switch:
     """See the module. `set` may be called from any thread; `transfer` from the driver's only."""
@@ -140,7 +138,7 @@ class Switch:
         if core.leader == NONE:
             raise Unavailable("no leader is known, so there is nothing to move")
         frame = pb.PeerMessage(transfer=pb.TransferRequest(to=to))
-        if not self._node.transport.send_frame(core.leader, frame, _FRAME_BYTES, urgent=True):
+        if not self._node.transport.send_frame(core.leader, frame, urgent=True):
             raise Unavailable("the leader cannot be reached from this node", leader=core.leader)
 
     def _best_voter(self) -> int:

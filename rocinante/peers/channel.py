@@ -17,6 +17,7 @@ import grpc
 
 from rocinante import limits
 from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers.codec import Encoded, join_batch
 from rocinante.peers.outbox import Outbox
 from rocinante.peers.server import METADATA_STRANGER
 from rocinante.ports import Member
@@ -121,7 +122,6 @@ class Channel:
         async with grpc.aio.insecure_channel(self.peer.endpoint, options=CHANNEL_OPTIONS) as channel:
             exchange = channel.stream_unary(
                 EXCHANGE,
-                request_serializer=pb.PeerBatch.SerializeToString,
                 response_deserializer=pb.PeerGoodbye.FromString,
             )
             call = None
@@ -130,7 +130,7 @@ class Channel:
                 async with asyncio.timeout(limits.PEER_DIAL_TIMEOUT_S):
                     await channel.channel_ready()
                     call = exchange()
-                    await call.write(pb.PeerBatch(hello=self._hello))
+                    await call.write(pb.PeerBatch(hello=self._hello).SerializeToString())
                 self._opened()
                 call.add_done_callback(lambda _: self.outbox.close())
                 while messages := await self.outbox.take(limits.PEER_BATCH_BYTES_MAX):
@@ -182,8 +182,8 @@ class Channel:
         self._said.clear()
         logger.info("%s channel to %s (%s): connected", self.kind, self.peer.name, self.peer.endpoint)
 
-    async def _write(self, call: Any, messages: list[pb.PeerMessage]) -> None:
-        batch = pb.PeerBatch(messages=messages)
+    async def _write(self, call: Any, messages: list[Encoded]) -> None:
+        batch = join_batch(messages)
         self.batches += 1
-        self.bytes += batch.ByteSize()
+        self.bytes += len(batch)
         await call.write(batch)

@@ -1,48 +1,100 @@
 """Between the core's messages and the wire (`proto/rocinante/v1/peer.proto`).
 
-Entry data is carried as it is: an entry is encoded once, by the node that proposed it. What comes from the wire is
-checked here, so that the core only ever sees well-formed messages: `decode` raises `MalformedMessage` with the field
+Entry data is carried as it is: an entry is encoded once, by the node that proposed it. Entries are megabytes, so their
+bytes are not put into message objects, which would copy them three times for each peer: what stands around them is
+encoded, and a batch is joined once, as it is written (`encode`, `join_batch`). What comes from the wire is checked
+here, so that the core only ever sees well-formed messages: `decode` raises `MalformedMessage` with the field
 at fault.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from google.protobuf.message import Message as ProtobufMessage
 
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.raft.membership import MEMBERS_MAX, check_config, decode_change
 from rocinante.raft.types import Config, Entry, EntryKind, InvalidChange, Message, MessageType
-
-ENTRY_OVERHEAD_BYTES: Final = 32
-"""About what one entry costs on the wire besides its data."""
-MESSAGE_OVERHEAD_BYTES: Final = 64
 
 
 class MalformedMessage(ValueError):
     """A peer sent something that no Rocinante sends; the message names the field."""
 
 
-def encode_message(message: Message) -> pb.PeerMessage:
-    return pb.PeerMessage(
-        raft=pb.RaftMessage(
-            type=int(message.type),
-            to=message.to,
-            sender=message.sender,
-            term=message.term,
-            log_index=message.log_index,
-            log_term=message.log_term,
-            entries=[
-                pb.LogEntryFrame(index=entry.index, term=entry.term, kind=int(entry.kind), data=entry.data)
-                for entry in message.entries
-            ],
-            commit=message.commit,
-            reject=message.reject,
-            hint_index=message.hint_index,
-            hint_term=message.hint_term,
-            context=message.context,
-            force=message.force,
-        )
-    )
+class Encoded(NamedTuple):
+    """A PeerMessage as it goes over the wire, in pieces: the data of entries is among them as it is."""
+
+    parts: tuple[bytes, ...]
+    size: int
+
+
+def encode_message(message: Message) -> Encoded:
+    head = pb.RaftMessage(
+        type=int(message.type),
+        to=message.to,
+        sender=message.sender,
+        term=message.term,
+        log_index=message.log_index,
+        log_term=message.log_term,
+        commit=message.commit,
+        reject=message.reject,
+        hint_index=message.hint_index,
+        hint_term=message.hint_term,
+        context=message.context,
+        force=message.force,
+    ).SerializeToString()
+    parts: list[bytes] = [b"", head]
+    size = len(head)
+    for entry in message.entries:
+        inner = pb.LogEntryFrame(index=entry.index, term=entry.term, kind=int(entry.kind)).SerializeToString()
+        if entry.data:
+            inner += _DATA_TAG + varint(len(entry.data))
+        before = _ENTRIES_TAG + varint(len(inner) + len(entry.data)) + inner
+        parts += (before, entry.data)
+        size += len(before) + len(entry.data)
+    parts[0] = _RAFT_TAG + varint(size)
+    return Encoded(tuple(parts), size + len(parts[0]))
+
+
+def encode_frame(frame: pb.PeerMessage) -> Encoded:
+    """What is not the core's."""
+    encoded = frame.SerializeToString()
+    return Encoded((encoded,), len(encoded))
+
+
+def join_batch(messages: Iterable[Encoded]) -> bytes:
+    """A PeerBatch of these messages. The one copy that is made of them."""
+    parts: list[bytes] = []
+    for message in messages:
+        parts.append(_MESSAGES_TAG + varint(message.size))
+        parts.extend(message.parts)
+    return b"".join(parts)
+
+
+def varint(number: int) -> bytes:
+    """A number >= 0 as protobuf writes lengths."""
+    if number < 0x80:
+        return bytes((number,))
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _tag(field: str, message: type[ProtobufMessage]) -> bytes:
+    """What stands before the length of a field of bytes, or of a message, in a message of this type."""
+    return varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
+
+
+_LENGTH_DELIMITED: Final = 2
+_MESSAGES_TAG: Final = _tag("messages", pb.PeerBatch)
+_RAFT_TAG: Final = _tag("raft", pb.PeerMessage)
+_ENTRIES_TAG: Final = _tag("entries", pb.RaftMessage)
+_DATA_TAG: Final = _tag("data", pb.LogEntryFrame)
 
 
 def decode_message(frame: pb.RaftMessage) -> Message:
@@ -124,11 +176,3 @@ def decode_config(frame: pb.ConfigFrame) -> Config:
         return check_config(config)
     except InvalidChange as error:
         raise MalformedMessage(f"config: {error}") from None
-
-
-def message_bytes(message: Message) -> int:
-    """About what the message takes on the wire, for the bounds of queues."""
-    size = MESSAGE_OVERHEAD_BYTES
-    for entry in message.entries:
-        size += ENTRY_OVERHEAD_BYTES + len(entry.data)
-    return size

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from rocinante.pb.v1 import peer_pb2 as pb
+from rocinante.peers.codec import Encoded
 
 
 class Outbox:
-    """See the module. Sizes in bytes, as the putter estimates them."""
+    """See the module. Sizes in bytes on the wire."""
 
     def __init__(self, *, messages_max: int, bytes_max: int) -> None:
         self._messages_max = messages_max
         self._bytes_max = bytes_max
-        self._items: deque[tuple[pb.PeerMessage, int]] = deque()
+        self._items: deque[Encoded] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._open = False
@@ -49,27 +49,27 @@ class Outbox:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def put(self, message: pb.PeerMessage, size_bytes: int) -> bool:
+    def put(self, message: Encoded) -> bool:
         """False when it was dropped: not connected, or full."""
-        full = len(self._items) >= self._messages_max or self._bytes + size_bytes > self._bytes_max
+        full = len(self._items) >= self._messages_max or self._bytes + message.size > self._bytes_max
         if not self._open or (full and self._items):
             self.dropped += 1
             return False
-        self._items.append((message, size_bytes))
-        self._bytes += size_bytes
+        self._items.append(message)
+        self._bytes += message.size
         self._wake()
         return True
 
-    async def take(self, bytes_max: int) -> list[pb.PeerMessage]:
+    async def take(self, bytes_max: int) -> list[Encoded]:
         """All that waits up to `bytes_max` (at least one message), once there is some; empty when it was closed."""
         while self._open and not self._items:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        taken: list[pb.PeerMessage] = []
+        taken: list[Encoded] = []
         size = 0
-        while self._items and (not taken or size + self._items[0][1] <= bytes_max):
-            message, message_size = self._items.popleft()
+        while self._items and (not taken or size + self._items[0].size <= bytes_max):
+            message = self._items.popleft()
             taken.append(message)
-            size += message_size
+            size += message.size
         self._bytes -= size
         return taken

@@ -17,7 +17,7 @@ from typing import Final
 from rocinante import limits
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers.channel import Channel
-from rocinante.peers.codec import encode_message, message_bytes
+from rocinante.peers.codec import Encoded, encode_frame, encode_message
 from rocinante.peers.outbox import Outbox
 from rocinante.peers.snapshot import SnapshotTransfer
 from rocinante.ports import Member
@@ -122,18 +122,18 @@ class Transport:
             self.unsent += 1
             return False
         channel = link.append if message.type in _APPEND_CHANNEL else link.heartbeat
-        return self._put(channel, encode_message(message), message_bytes(message))
+        return self._put(channel, encode_message(message))
 
-    def send_frame(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool:
+    def send_frame(self, to: int, frame: pb.PeerMessage, *, urgent: bool = False) -> bool:
         """A message that is not the core's: forwarded requests, read points, node information."""
         link = self._links.get(to)
         if link is None:
             self.unsent += 1
             return False
-        return self._put(link.heartbeat if urgent else link.append, frame, size_bytes)
+        return self._put(link.heartbeat if urgent else link.append, encode_frame(frame))
 
-    def _put(self, channel: Channel, frame: pb.PeerMessage, size_bytes: int) -> bool:
-        if channel.outbox.put(frame, size_bytes):
+    def _put(self, channel: Channel, message: Encoded) -> bool:
+        if channel.outbox.put(message):
             return True
         self.unsent += 1
         return False

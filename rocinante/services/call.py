@@ -39,11 +39,16 @@ Request = TypeVar("Request", bound=Message)
 Unary = Callable[["Call", Request], Awaitable[Message | bytes]]
 Stream = Callable[["Call", Request], Awaitable[None]]
 Duplex = Callable[["Call", AsyncIterator[Request]], Awaitable[None]]
+Skip = Callable[[bytes], int]
 Behavior = Callable[[Any, Any], Awaitable[Any]]
 Handlers = dict[str, Any]
 
 U64_MAX: Final = 2**64 - 1
 _SESSION_KEYS: Final = ("rocinante-session", "rocinante-seq", "rocinante-ack")
+
+
+def _nothing(_raw: bytes) -> int:
+    return 0
 
 
 class Call:
@@ -166,8 +171,9 @@ class Calls:
         """
         return await asyncio.get_running_loop().run_in_executor(self._workers, partial(work, *arguments))
 
-    def unary(self, path: str, request_type: type[Request], handler: Unary[Request]) -> Any:
-        """A method with one request and one answer."""
+    def unary(self, path: str, request_type: type[Request], handler: Unary[Request], skip: Skip = _nothing) -> Any:
+        """A method with one request and one answer. `skip`: where the part of the request begins that is to be parsed;
+        the handler finds what is before it in the call's bytes."""
         stats, parse, leader = self.metrics.method(path), request_type.FromString, self.leader
 
         async def behavior(raw: bytes, context: Any) -> bytes:
@@ -175,7 +181,7 @@ class Calls:
             stats.started += 1
             try:
                 context.set_trailing_metadata(leader.metadata())
-                answer = await handler(Call(self, context, raw), _parse(parse, raw, request_type))
+                answer = await handler(Call(self, context, raw), _parse(parse, raw[skip(raw) :], request_type))
                 if not isinstance(answer, bytes):
                     answer = answer.SerializeToString()
                 stats.finish("OK", perf_counter() - started_s)

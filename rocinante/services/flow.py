@@ -14,10 +14,12 @@ from time import monotonic
 from rocinante import convert, limits
 from rocinante.errors import InvalidArgument
 from rocinante.flows import FlowError, check_key, check_records, unpack_record, validate_batch
+from rocinante.flows.batch import Buffer
 from rocinante.flows.key import KEY_V4_BYTES
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import ReadPoint
 from rocinante.services.call import Call, Calls, Handlers
+from rocinante.services.leading import leading_end, leading_field
 from rocinante.state.command import Kind
 from rocinante.state.deletion import EVERY_ORIGIN, Deletion
 from rocinante.state.machine import FlowEntry
@@ -39,7 +41,7 @@ class FlowService:
     def handlers(self) -> Handlers:
         unary = self._calls.unary
         return {
-            f"/{SERVICE}/Put": unary(f"/{SERVICE}/Put", pb.PutFlowsRequest, self.put_flows),
+            f"/{SERVICE}/Put": unary(f"/{SERVICE}/Put", pb.PutFlowsRequest, self.put_flows, leading_end),
             f"/{SERVICE}/Get": unary(f"/{SERVICE}/Get", pb.GetFlowsRequest, self.get_flows),
             f"/{SERVICE}/List": unary(f"/{SERVICE}/List", pb.ListFlowsRequest, self.list_flows),
             f"/{SERVICE}/Delete": unary(f"/{SERVICE}/Delete", pb.DeleteFlowsRequest, self.delete_flows),
@@ -48,9 +50,12 @@ class FlowService:
 
     async def put_flows(self, call: Call, request: pb.PutFlowsRequest) -> pb.PutFlowsResponse:
         small = len(call.raw) <= INLINE_BYTES_MAX
-        batch = self._batch(request) if small else await self._calls.offload(self._batch, request)
-        body = origin_field(request.origin or self._calls.leader.status().datacenter) + batch
-        outcome = await call.propose(Kind.FLOW_PUT, body)
+        # What follows the leading batch is in `request`; a second one there would count, as protobuf has it.
+        start, end = leading_field(call.raw)
+        given = request.batch or memoryview(call.raw)[start:end]
+        batch = self._batch(given, request) if small else await self._calls.offload(self._batch, given, request)
+        origin = origin_field(request.origin or self._calls.leader.status().datacenter)
+        outcome = await call.propose(Kind.FLOW_PUT, b"".join((origin, batch)))
         return pb.PutFlowsResponse(index=outcome.index, records=_count(outcome.result), leader=self._leader())
 
     async def get_flows(self, call: Call, request: pb.GetFlowsRequest) -> bytes:
@@ -149,17 +154,17 @@ class FlowService:
             places=self._state.flows_rows(origin),
         )
 
-    def _batch(self, request: pb.PutFlowsRequest) -> bytes:
-        if request.batch and request.flows:
+    def _batch(self, batch: Buffer, request: pb.PutFlowsRequest) -> Buffer:
+        if batch and request.flows:
             raise InvalidArgument("flows", "give either a batch or flows, not both")
-        if not request.batch:
+        if not batch:
             records = convert.records_from_messages(request.flows)
             now_ms = self._now_ms()
             for record in records:
                 record.updated_ms = record.updated_ms or now_ms
             return self._node.prepare_flows(convert.encode_put(records))
-        check_batch(request.batch)
-        return self._node.prepare_flows(request.batch)
+        check_batch(batch)
+        return self._node.prepare_flows(batch)
 
     def _found(self, keys: list[bytes], point: ReadPoint) -> bytes:
         entries = self._state.flows_get(keys, self._now_ms())
@@ -183,7 +188,7 @@ def linearizable(consistency: pb.Consistency) -> bool:
     return consistency == pb.LINEARIZABLE
 
 
-def check_batch(batch: bytes) -> None:
+def check_batch(batch: Buffer) -> None:
     """Strictly: header, sizes, and every record. Raises InvalidArgument that names the record and the field."""
     try:
         info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)

@@ -67,7 +67,7 @@ class Applier:
         self._kv: list[KvChanges] = []
         self._flows: list[FlowChanges] = []
         self._size_bytes = 0
-        self._handlers: dict[int, Callable[[bytes], Result]] = {
+        self._handlers: dict[int, Callable[[memoryview], Result]] = {
             Kind.KV_PUT: self._kv_put,
             Kind.KV_DELETE: self._kv_delete,
             Kind.KV_TXN: self._kv_txn,
@@ -136,22 +136,22 @@ class Applier:
             self._kv.append(changes)
             self._size_bytes += self._state.store.committed_bytes
 
-    def _kv_put(self, body: bytes) -> Result:
+    def _kv_put(self, body: memoryview) -> Result:
         response, changes = self._writer.put(_parse(rpc_pb2.PutRequest, body))
         self._kv_changed(changes)
         return response
 
-    def _kv_delete(self, body: bytes) -> Result:
+    def _kv_delete(self, body: memoryview) -> Result:
         response, changes = self._writer.delete(_parse(rpc_pb2.DeleteRangeRequest, body))
         self._kv_changed(changes)
         return response
 
-    def _kv_txn(self, body: bytes) -> Result:
+    def _kv_txn(self, body: memoryview) -> Result:
         response, changes = self._writer.txn(_parse(rpc_pb2.TxnRequest, body))
         self._kv_changed(changes)
         return response
 
-    def _kv_compact(self, body: bytes) -> Result:
+    def _kv_compact(self, body: memoryview) -> Result:
         return self._writer.compact(_parse(rpc_pb2.CompactionRequest, body))
 
     def _flows_changed(self, changes: list[FlowChanges]) -> None:
@@ -159,27 +159,27 @@ class Applier:
             self._flows.append(change)
             self._size_bytes += len(change.batch) + len(change.keys.packed)
 
-    def _flow_put(self, body: bytes) -> Result:
+    def _flow_put(self, body: memoryview) -> Result:
         count, change = self._state.tables.put(body)
         self._flows_changed([change])
         return count
 
-    def _flow_delete(self, body: bytes) -> Result:
-        count, changes = self._state.tables.delete(body)
+    def _flow_delete(self, body: memoryview) -> Result:
+        count, changes = self._state.tables.delete(bytes(body))
         self._flows_changed(changes)
         return count
 
-    def _flow_expire(self, body: bytes) -> Result:
-        count, changes = self._state.tables.expire(body)
+    def _flow_expire(self, body: memoryview) -> Result:
+        count, changes = self._state.tables.expire(bytes(body))
         self._flows_changed(changes)
         return count
 
-    def _flow_delete_where(self, body: bytes) -> Result:
-        count, changes = self._state.tables.delete_where(body)
+    def _flow_delete_where(self, body: memoryview) -> Result:
+        count, changes = self._state.tables.delete_where(bytes(body))
         self._flows_changed(changes)
         return count
 
-    def _clock(self, body: bytes) -> Result:
+    def _clock(self, body: memoryview) -> Result:
         if len(body) != _NOW.size:
             raise InvalidArgument("now", f"{len(body)} bytes; {_NOW.size} are expected")
         now_ms: int = _NOW.unpack(body)[0]
@@ -189,10 +189,10 @@ class Applier:
         return None
 
 
-def _parse(message: type[_M], body: bytes) -> _M:
+def _parse(message: type[_M], body: memoryview) -> _M:
     """The text does not repeat protobuf's, which may change with its version, and outcomes must be the same on all
     nodes."""
     try:
-        return message.FromString(body)
+        return message.FromString(bytes(body))
     except DecodeError:
         raise InvalidArgument("body", f"is not a {message.DESCRIPTOR.full_name}") from None

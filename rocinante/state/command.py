@@ -1,8 +1,8 @@
 """The commands of the state machine: what a log entry carries, to the byte.
 
 An entry's data is a sequence of frames, `u32 length | command`, so that the driver can put all that waits into one
-entry without looking inside. A command is encoded once, by the node that proposes it; the same bytes go to the log, to
-the peers and here.
+entry without looking inside. A command is encoded once, with its frame, by the node that proposes it; the same bytes go
+to the log, to the peers and here.
 
     command = u8 kind | u64 session | u64 seq | u64 ack | body          (big endian, header 25 bytes)
 
@@ -59,15 +59,26 @@ class Command(NamedTuple):
     session: int
     seq: int
     ack: int
-    body: bytes
+    body: memoryview
+    """A part of the entry, not a copy: a batch of flows has megabytes."""
 
 
 class CommandError(ValueError):
     """The bytes are not a command."""
 
 
-def encode(kind: Kind, session: int, seq: int, ack: int, body: bytes) -> bytes:
-    return _HEADER.pack(kind, session, seq, ack) + body
+def encode(kind: Kind, session: int, seq: int, ack: int, body: bytes | memoryview) -> bytes:
+    return b"".join((_HEADER.pack(kind, session, seq, ack), body))
+
+
+def framed(kind: Kind, session: int, seq: int, ack: int, body: bytes | memoryview) -> bytes:
+    """The command as it stands in an entry: such frames one behind the other are an entry's data."""
+    return b"".join((_LENGTH.pack(HEADER_BYTES + len(body)), _HEADER.pack(kind, session, seq, ack), body))
+
+
+def unframed(frame: bytes) -> bytes:
+    """The command in a frame that `framed` made."""
+    return frame[_LENGTH.size :]
 
 
 def decode(data: bytes) -> Command:
@@ -75,7 +86,7 @@ def decode(data: bytes) -> Command:
     if len(data) < HEADER_BYTES:
         raise CommandError(f"a command has at least {HEADER_BYTES} bytes, this one {len(data)}")
     kind, session, seq, ack = _HEADER.unpack_from(data)
-    return Command(kind, session, seq, ack, data[HEADER_BYTES:])
+    return Command(kind, session, seq, ack, memoryview(data)[HEADER_BYTES:])
 
 
 def pack(commands: Iterable[bytes]) -> bytes:
@@ -90,6 +101,7 @@ def pack(commands: Iterable[bytes]) -> bytes:
 def unpack(data: bytes) -> Iterator[Command]:
     """The commands of one entry, in order. Raises CommandError where the frames do not fill `data` exactly."""
     at, end = 0, len(data)
+    view = memoryview(data)
     while at < end:
         if at + 4 > end:
             raise CommandError("a frame's length is cut off")
@@ -98,5 +110,5 @@ def unpack(data: bytes) -> Iterator[Command]:
         if length < HEADER_BYTES or at + length > end:
             raise CommandError(f"a frame of {length} bytes does not fit the entry")
         kind, session, seq, ack = _HEADER.unpack_from(data, at)
-        yield Command(kind, session, seq, ack, data[at + HEADER_BYTES : at + length])
+        yield Command(kind, session, seq, ack, view[at + HEADER_BYTES : at + length])
         at += length

@@ -132,13 +132,13 @@ class FlowTables:
 
     # --- commands
 
-    def put(self, body: bytes) -> tuple[int, FlowChanges]:
+    def put(self, body: bytes | memoryview) -> tuple[int, FlowChanges]:
         """Take a batch as it is. Returns (records, change). Raises InvalidArgument, ResourceExhausted (too many
         origins or flows)."""
         origin, at = _read_origin(body, 0)
         if not origin:
             raise InvalidArgument("origin", "is empty")
-        batch = body[at:]
+        batch = bytes(body[at:])  # the one copy: watchers get it, and the entry goes with the log
         pairs: Iterator[tuple[bytes, bytes]] | None = None
         try:
             info = validate_batch(
@@ -391,7 +391,7 @@ def _read_cursor(cursor: bytes) -> tuple[str, int, int]:
         raise InvalidArgument("cursor", "is not one that a list has given") from error
 
 
-def _read_origin(body: bytes, at: int) -> tuple[str, int]:
+def _read_origin(body: bytes | memoryview, at: int) -> tuple[str, int]:
     """(origin, where what follows it begins)."""
     if len(body) <= at or len(body) < at + 1 + body[at]:
         raise InvalidArgument("origin", "is cut off")
@@ -399,7 +399,7 @@ def _read_origin(body: bytes, at: int) -> tuple[str, int]:
     if body[at] > limits.FLOW_ORIGIN_BYTES_MAX:
         raise InvalidArgument("origin", f"{body[at]} bytes; at most {limits.FLOW_ORIGIN_BYTES_MAX}")
     try:
-        return body[at + 1 : end].decode(), end
+        return bytes(body[at + 1 : end]).decode(), end
     except UnicodeDecodeError as error:
         raise InvalidArgument("origin", "is not UTF-8") from error
 

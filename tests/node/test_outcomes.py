@@ -36,7 +36,7 @@ class Waiting:
         leader.raft.transfer(to)
         self.cluster.stabilize()
 
-    def _send(self, to: int, frame: pb.PeerMessage, size_bytes: int, *, urgent: bool = False) -> bool:
+    def _send(self, to: int, frame: pb.PeerMessage, *, urgent: bool = False) -> bool:
         self.frames.append((to, frame))
         return True
 

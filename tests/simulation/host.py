@@ -87,10 +87,10 @@ class CheckedStateMachine(StateMachine):
         for kind, handler in list(applier._handlers.items()):
             applier._handlers[kind] = self._noted(int(kind), handler)
 
-    def _noted(self, kind: int, handler: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        def noted(body: bytes) -> Any:
+    def _noted(self, kind: int, handler: Callable[[memoryview], Any]) -> Callable[[memoryview], Any]:
+        def noted(body: memoryview) -> Any:
             result = handler(body)
-            self._carried.append((*self._name, kind, body, result))
+            self._carried.append((*self._name, kind, bytes(body), result))
             return result
 
         return noted

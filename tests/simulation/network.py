@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rocinante.errors import StorageError
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers import Transport
-from rocinante.peers.codec import MalformedMessage
+from rocinante.peers.codec import Encoded, MalformedMessage
 from rocinante.ports import Member
 from rocinante.raft.types import Message
 from rocinante.storage.base import SnapshotFile
@@ -132,8 +132,9 @@ class SimOutbox:
         peer = channel.network.hosts.get(channel.to)
         return channel.started and peer is not None and peer.up
 
-    def put(self, frame: pb.PeerMessage, size_bytes: int) -> bool:
+    def put(self, message: Encoded) -> bool:
         channel = self._channel
+        frame = pb.PeerMessage.FromString(b"".join(message.parts))
         return channel.started and channel.network.send(channel.source, channel.to, channel.kind, frame)
 
 

@@ -31,6 +31,7 @@ from rocinante.errors import (
     RocinanteError,
     Unavailable,
 )
+from rocinante.flows.batch import Buffer
 from rocinante.node.applied import point_at
 from rocinante.node.requests import WaitingReads
 from rocinante.ports import (
@@ -190,7 +191,7 @@ class LocalNode:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def prepare_flows(self, batch: bytes) -> bytes:
+    def prepare_flows(self, batch: Buffer) -> Buffer:
         """As with `flows.timeouts: off`: what is tested with this node finds the records that it wrote."""
         return batch
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from rocinante.node.directory import snapshot_head
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.peers import MalformedMessage
-from rocinante.peers.codec import decode_message, encode_config, encode_message
+from rocinante.peers.codec import decode_message, encode_config, encode_message, join_batch
 from rocinante.raft.types import Config, FatalInconsistency
 from rocinante.state.sections import SnapshotError
 from tests.fuzz.hand_driven import HandDriven, Refused
@@ -64,8 +64,9 @@ def one_message(data: bytes) -> None:
         message = decode_message(frame)
     except (DecodeError, MalformedMessage):
         return
-    again = encode_message(message).raft
-    assert decode_message(pb.RaftMessage.FromString(again.SerializeToString())) == message
+    again = join_batch([encode_message(message)])
+    (sent,) = pb.PeerBatch.FromString(again).messages
+    assert decode_message(sent.raft) == message
 
 
 def message_seeds() -> list[bytes]:
