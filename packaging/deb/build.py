@@ -39,6 +39,11 @@ BUILD_ONLY: Final = ("setuptools", "wheel", "packaging")
 """In requirements.lock to build with, not to run with."""
 SDISTS: Final = ("sdnotify",)
 """There is no wheel of it: it is built, of pure Python, with the setuptools of .venv."""
+COMPLETIONS: Final = {
+    "bash": "usr/share/bash-completion/completions/rocinante",
+    "zsh": "usr/share/zsh/vendor-completions/_rocinante",
+    "fish": "usr/share/fish/vendor_completions.d/rocinante.fish",
+}
 PREFIX: Final = Path("opt/rocinante")
 SHARED: Final = PREFIX / "lib" / "python3"
 
@@ -85,6 +90,7 @@ class Build:
         self._install_own()
         self._environment()
         self._install_files()
+        self._install_manual()
         self._control()
         self._normalise()
         out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,7 @@ class Build:
     def _call(self, *command: str) -> None:
         environment = {
             **os.environ, "SOURCE_DATE_EPOCH": str(self.epoch), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
-            "LC_ALL": "C.UTF-8", "TZ": "UTC",
+            "LC_ALL": "C.UTF-8", "PYTHONPATH": str(self.source), "NO_COLOR": "1", "COLUMNS": "80", "TZ": "UTC",
         }  # fmt: skip
         done = subprocess.run(
             command, cwd=self.source, env=environment, capture_output=True, text=True, check=False, umask=0o022
@@ -198,6 +204,17 @@ class Build:
         page = self.tree / "usr/share/rocinante/www"
         page.parent.mkdir(parents=True)
         page.symlink_to(f"/{SHARED}/rocinante/www")
+
+    def _install_manual(self) -> None:
+        """Manual pages and completions, from the help of the command that is in the package."""
+        made = self.work / "manual"
+        self._call(sys.executable, "-P", str(self.source / "packaging" / "deb" / "manual.py"), str(made))
+        for path in sorted((made / "man").iterdir()):
+            self._put(f"usr/share/man/man1/{path.name}.gz").write_bytes(
+                gzip.compress(path.read_bytes(), compresslevel=9, mtime=0)
+            )
+        for shell, place in COMPLETIONS.items():
+            self._put(place, made / shell)
 
     def _control(self) -> None:
         control = self.tree / "DEBIAN"

@@ -32,10 +32,12 @@ from rocinante.errors import (
 )
 from rocinante.identity import format_id
 from rocinante.node.heap import keep_large_buffers
+from rocinante.node.journal import Fields, JournalHandler, journal_handler
 from rocinante.node.lineage import lineage_of_the_others
 from rocinante.node.node import Node
 from rocinante.node.notify import Notifier
 from rocinante.node.opening import Opened, open_node
+from rocinante.node.reload import adopt, plan
 from rocinante.rest import RestServer
 from rocinante.services.server import GrpcServer
 from rocinante.storage import DirectoryUnavailableError, found_identity
@@ -44,13 +46,17 @@ from rocinante.version import __version__
 logger = logging.getLogger(__name__)
 
 
-def setup_logging(level: str) -> None:
-    """One line an event on stderr; under systemd the journal adds the time."""
-    clock = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    logging.basicConfig(
-        level=level.upper(), format=f"{clock}%(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+def setup_logging(level: str) -> JournalHandler | None:
+    """One line an event: into the journal where standard error is the journal's, with fields; else on stderr, with the
+    time."""
+    handler = journal_handler()
+    if handler is not None:
+        logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    else:
+        form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        logging.basicConfig(level=level.upper(), format=form, stream=sys.stderr, force=True)
     logging.getLogger("waitress").setLevel(logging.WARNING)  # it tells of every reader of events that goes away
+    return handler
 
 
 def run(config_path: Path, name: str | None = None, data_dir: Path | None = None, *, join: bool = False) -> int:
@@ -60,12 +66,12 @@ def run(config_path: Path, name: str | None = None, data_dir: Path | None = None
     except ConfigError as error:
         print(*(f"rocinante: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return EXIT_USAGE
-    setup_logging(config.log.level)
+    journal = setup_logging(config.log.level)
     for warning in warnings:
         logger.warning("%s", warning)
     try:
         with claim(config, name) as claimed:
-            return Daemon(config_path, config, claimed, data_dir, join=join).run()
+            return Daemon(config_path, config, claimed, data_dir, join=join, journal=journal).run()
     except ClaimError as error:
         print(f"rocinante: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -75,7 +81,14 @@ class Daemon:
     """One run of one node."""
 
     def __init__(
-        self, config_path: Path, config: ClusterConfig, claimed: Claim, data_dir: Path | None, *, join: bool
+        self,
+        config_path: Path,
+        config: ClusterConfig,
+        claimed: Claim,
+        data_dir: Path | None,
+        *,
+        join: bool,
+        journal: JournalHandler | None = None,
     ) -> None:
         self._config_path = config_path
         self._config = config
@@ -83,6 +96,8 @@ class Daemon:
         self._directory = data_dir or config.data_directory(claimed.controller)
         self._join = join
         self._notifier = Notifier()
+        self._journal = journal
+        self._name_lines()
         self._woken, self._wake = socket.socketpair()
         """The kernel's signal writes a byte: what a handler in Python does while the main thread waits on an Event may
         deadlock."""
@@ -138,6 +153,22 @@ class Daemon:
         join = self._join or bool(lineage)  # a restored cluster did not begin with nothing
         return open_node(config, controller, self._directory, join=join, progress=self._progress, lineage=lineage)
 
+    def _name_lines(self, node: Node | None = None) -> None:
+        """The fields of a line in the journal."""
+        if self._journal is None:
+            return
+        own = {"NODE": self._controller.name, "CLUSTER": self._config.name, "DATACENTER": self._config.datacenter}
+
+        def fields() -> Fields:
+            if node is None:
+                return own
+            status = node.driver.beat.status
+            leader = node.membership.name_of(status.leader) if status.leader else ""
+            now: Fields = {"ROLE": status.role.public, "TERM": status.term, "LEADER": leader, "COMMIT": status.commit}
+            return {**own, **now}
+
+        self._journal.fields = fields
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only note it; the main thread acts. A second request to stop ends the process at once."""
         if number == signal.SIGHUP:
@@ -187,9 +218,10 @@ class Daemon:
             node.engine.abandon()
             return EXIT_FAILED
         node.start(server.loop)
+        self._name_lines(node)
         self._notifier.start(lambda: node.driver.turn, lambda: self._describe(node))
         self._wait_until_ready(node, server)
-        self._wait_for_stop(node)
+        self._wait_for_stop(node, rest)
         self._stop(node, server, rest)
         return EXIT_OK
 
@@ -207,13 +239,13 @@ class Daemon:
     def _stop_wanted(self, node: Node) -> bool:
         return node.stop_asked.is_set() or self._stop_signalled
 
-    def _wait_for_stop(self, node: Node) -> None:
+    def _wait_for_stop(self, node: Node, rest: RestServer) -> None:
         while not self._stop_wanted(node):
             if select.select([self._woken], [], [], limits.SIGNAL_POLL_S)[0]:
                 self._woken.recv(limits.KIB)
             if self._reload_signalled:
                 self._reload_signalled = False
-                self._reload(node)
+                self._reload(node, rest)
 
     def _stop(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
         logger.info("stopping")
@@ -233,7 +265,7 @@ class Daemon:
         line = f"{status.role.public}, term {status.term}, leader {leader}, commit {status.commit}"
         return f"not ready: {reason}; {line}" if reason else line
 
-    def _reload(self, node: Node) -> None:
+    def _reload(self, node: Node, rest: RestServer) -> None:
         """SIGHUP: what can change at run time does; what cannot is named."""
         self._notifier.reloading()
         try:
@@ -243,33 +275,10 @@ class Daemon:
         else:
             for warning in warnings:
                 logger.warning("%s", warning)
-            self._adopt(node, config)
+            planned = plan(self._config, config)
+            adopt(node, rest, planned)
+            self._config = planned.running
+            logger.info("configuration reloaded: %s", "; ".join(planned.changed) or "nothing changed")
+            if planned.needs_restart:
+                logger.warning("these changes need a restart: %s", "; ".join(planned.needs_restart))
         self._notifier.ready()
-
-    def _adopt(self, node: Node, config: ClusterConfig) -> None:
-        logging.getLogger().setLevel(config.log.level.upper())
-        node.request_timeout_s = config.timers.request_timeout_ms / 1000
-        node.keep_entries = config.storage.keep_entries
-        node.adopt_flows(config)
-        node.keep_revisions = config.storage.keep_revisions
-        node.ingress.set_limits(config.limits.ingress_proposals, config.limits.ingress_bytes)
-        node.snapshotter.set_limits(config.storage.compact_entries, config.storage.compact_bytes)
-        fixed = {
-            "timers.tickMs, heartbeatMs, electionMs": (
-                config.timers.tick_ms,
-                config.timers.heartbeat_ms,
-                config.timers.election_ms,
-            )
-            != (self._config.timers.tick_ms, self._config.timers.heartbeat_ms, self._config.timers.election_ms),
-            "rotation": config.rotation != self._config.rotation,
-            "storage.engine, dataDir": (config.storage.engine, config.storage.data_dir)
-            != (self._config.storage.engine, self._config.storage.data_dir),
-            "name, datacenter": (config.name, config.datacenter) != (self._config.name, self._config.datacenter),
-            "controllers": config.controllers != self._config.controllers,
-            "rest": config.rest != self._config.rest,
-        }
-        changed = [name for name, differs in fixed.items() if differs]
-        if changed:
-            logger.warning("reloaded; these changes need a restart: %s", "; ".join(changed))
-        else:
-            logger.info("configuration reloaded")

@@ -21,7 +21,7 @@ from rocinante.peers import MalformedMessage, Transport, decode_message
 from rocinante.raft.core import Raft
 from rocinante.raft.types import Message, MessageType, SnapshotMeta
 from rocinante.storage.base import SnapshotSink, SnapshotStore
-from rocinante.version import PROTOCOL_VERSION, __version__
+from rocinante.version import PROTOCOL_VERSION, PROTOCOL_VERSION_NEWEST, PROTOCOL_VERSION_OLDEST, __version__
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,11 @@ class Receiver:
             )
         if hello.to != self._node_id:
             return f"to: {format_id(hello.to)} is not this node, which is {format_id(self._node_id)}"
-        if hello.protocol_version != PROTOCOL_VERSION:
-            return f"protocol_version: {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is"
+        if not PROTOCOL_VERSION_OLDEST <= hello.protocol_version <= PROTOCOL_VERSION_NEWEST:
+            return (
+                f"protocol_version: {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION_OLDEST} to "
+                f"{PROTOCOL_VERSION_NEWEST} are: go from version to version, leaving out none"
+            )
         if hello.sender == self._node_id:
             return "sender: is this node's own id"
         if not self._membership.is_known(hello.sender):

@@ -246,6 +246,18 @@ class Raft(Server):
             return leader
         raise leader.refusal()
 
+    def adopt_options(self, options: RaftOptions) -> None:
+        """Other times and bounds from now on. The election timeout under way is drawn anew, and a leader's turn where
+        rotation is another; windows towards peers keep their sizes until the next leadership.
+
+        Safe at any time, and with nodes that differ: no promise of Raft depends on a time."""
+        another = options.election_ticks != self.options.election_ticks
+        self.options = options
+        if another:
+            self.timeout = options.election_ticks + self.random.randrange(options.election_ticks)
+        if isinstance(self.behaviour, Leader):
+            self.behaviour.rotation.adopt(options)
+
     def propose(self, data: bytes) -> tuple[int, int]:
         """Appends `data` to the log of this leader. Returns (index, term): it is committed if that entry is applied.
 

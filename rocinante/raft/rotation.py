@@ -54,6 +54,14 @@ class Rotation:
         if self._options.rotation is not RotationMode.OFF:
             self.turn_left = self._random.randint(self._options.rotation_min_ticks, self._options.rotation_max_ticks)
 
+    def adopt(self, options: RaftOptions) -> None:
+        """Other options. A turn is drawn anew where its length is another, but for one that is ending already."""
+        before, self._options = self._options, options
+        turn = (options.rotation, options.rotation_min_ticks, options.rotation_max_ticks)
+        if turn != (before.rotation, before.rotation_min_ticks, before.rotation_max_ticks) and not self.closed:
+            self.turn_left = 0
+            self._draw()
+
     @property
     def closed(self) -> bool:
         """Whether requests are refused."""

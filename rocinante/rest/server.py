@@ -203,6 +203,11 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def host_names(allowed: Iterable[str]) -> frozenset[str]:
+    """The names that a request may use."""
+    return frozenset(name.lower() for name in allowed) | {"localhost"}
+
+
 class RestServer:
     """REST and the web page of one node.
 
@@ -229,13 +234,17 @@ class RestServer:
         self._context = RestContext(
             node,
             consensus_slots=consensus_slots(threads),
-            allowed_hosts=frozenset(name.lower() for name in allowed_hosts) | {"localhost"},
+            allowed_hosts=host_names(allowed_hosts),
             wwwroot=find_wwwroot(Path(wwwroot) if wwwroot else None),
             metrics_sources=tuple(metrics_sources),
         )
         self._draining = threading.Event()
         self._server: Any = None
         self._loop_thread: threading.Thread | None = None
+
+    def allow_hosts(self, names: Iterable[str]) -> None:
+        """Other names, from the next request on."""
+        self._context.allowed_hosts = host_names(names)
 
     @property
     def port(self) -> int:

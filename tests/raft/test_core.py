@@ -289,6 +289,24 @@ def test_turns_are_drawn_from_the_whole_range() -> None:
     assert seen == {5, 6, 7, 8, 9}
 
 
+def test_other_options_are_adopted_at_run_time() -> None:
+    cluster = Cluster([1, 2, 3], options=RaftOptions(election_ticks=10, heartbeat_ticks=2))
+    leader, follower = cluster.elect(1).raft, cluster.nodes[2].raft
+    assert leader.status().rotation.turn_left_ticks == 0
+    slower = RaftOptions(election_ticks=100, heartbeat_ticks=2)
+    follower.adopt_options(slower)
+    assert 100 <= follower.timeout < 200
+    timeout = follower.timeout
+    follower.adopt_options(slower)
+    assert follower.timeout == timeout, "what is the same is not drawn again"
+    leader.adopt_options(RaftOptions(rotation=RotationMode.TRANSFER, rotation_min_ticks=5, rotation_max_ticks=9))
+    assert 5 <= leader.status().rotation.turn_left_ticks <= 9
+    leader.adopt_options(RaftOptions())
+    assert leader.status().rotation.turn_left_ticks == 0
+    leader.tick()
+    assert leader.role is Role.LEADER
+
+
 @pytest.mark.parametrize("mode", [RotationMode.DELAY_HEARTBEATS, RotationMode.TRANSFER])
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_everybody_leads_in_the_course_of_time(mode: RotationMode, size: int) -> None:
