@@ -265,9 +265,14 @@ class Node:
 
         def opened(future: Future[Outcome]) -> None:
             self._opening = False
-            if future.exception() is None and gateway is self.pending.gateway:
+            error = future.exception()
+            if gateway is not self.pending.gateway:
+                return
+            if error is None:
                 gateway.open = True
                 self.ingress.put_act(self.proposer.gateway_opened)
+            elif isinstance(error, OutcomeUnknown):
+                self.pending.reopen_gateway()
 
         try:
             deadline = time.monotonic() + self.request_timeout_s

@@ -65,7 +65,7 @@ class Pending:
                 if known := self._proposals.get(key):
                     return known
                 data = command.framed(kind, session.session, session.seq, session.ack, body)
-                proposal = Proposal(data, *key, deadline, future, gateway=False)
+                proposal = Proposal(data, *key, deadline, future, gateway=False, once=kind is Kind.SESSION_OPEN)
             else:
                 proposal = self._name(kind, body, deadline, future)
             self._proposals[proposal.key] = proposal
@@ -80,9 +80,8 @@ class Pending:
     def _name(self, kind: Kind, body: bytes | memoryview, deadline: float, future: Future[Outcome]) -> Proposal:
         gateway = self.gateway
         if kind is Kind.SESSION_OPEN:
-            return Proposal(
-                command.framed(kind, gateway.session, 0, 0, body), gateway.session, 0, deadline, future, True
-            )
+            data = command.framed(kind, gateway.session, 0, 0, body)
+            return Proposal(data, gateway.session, 0, deadline, future, gateway=True, once=True)
         seq = gateway.next_seq
         gateway.next_seq += 1
         gateway.outstanding[seq] = None
@@ -98,7 +97,8 @@ class Pending:
             return True
 
     def reopen_gateway(self) -> None:
-        """The state machine does not know the gateway session any more: go on under a new one."""
+        """The state machine does not know the gateway session any more, or nobody knows whether it was opened: go on
+        under a new one. What has a name under the old one gets another when that is refused."""
         with self._lock:
             self.gateway = Gateway()
 
@@ -150,6 +150,12 @@ class Pending:
         except RocinanteError as error:
             self._forget(renamed)
             _fail(renamed.future, error)
+
+    def rename_untried(self, proposal: Proposal) -> None:
+        """It has the name of a gateway session that is another now."""
+        if self._forget(proposal):
+            self._ingress.proposal_done(1, len(proposal.frame))
+            self.rename(proposal)
 
     def give_up(self, proposal: Proposal, why: str = "time is up") -> None:
         """Its time is up, or the node stops or stands aside."""

@@ -2,7 +2,8 @@
 
 A leader packs all that waits into one entry; a follower forwards it, in one frame, to the leader. What cannot be
 placed waits until its deadline. What was placed but not applied is proposed again when the leader or the term
-changes, or when a forward seems lost: the state machine applies each command at most once (state/command.py).
+changes, or when a forward seems lost: the state machine applies each command at most once (state/command.py), as long
+as it knows the session. Hence what opens one is not proposed again: who asked for it opens another.
 """
 
 from __future__ import annotations
@@ -73,8 +74,12 @@ class Proposer:
         self._waiting_bytes += sum(len(proposal.frame) for proposal in proposals)
 
     def gateway_opened(self) -> None:
-        self._put_first(self._held)
-        self._held = []
+        held, self._held = self._held, []
+        mine = self._pending.gateway.session
+        self._put_first([proposal for proposal in held if proposal.session == mine])
+        for proposal in held:
+            if proposal.session != mine:
+                self._pending.rename_untried(proposal)
 
     def run(self) -> None:
         """Place what waits."""
@@ -102,7 +107,14 @@ class Proposer:
     def _propose_again(self) -> None:
         """A new leader or term: nobody knows whether what was placed before survives, so place it again."""
         waiting = {id(proposal) for proposal in self._waiting} | {id(proposal) for proposal in self._held}
-        again = [item for item in self._pending.outstanding() if item.tries and id(item) not in waiting]
+        again: list[Proposal] = []
+        for item in self._pending.outstanding():
+            if not item.tries or id(item) in waiting:
+                continue
+            if item.once:
+                self._pending.give_up(item, "the leader changed")  # who asked opens another session
+            else:
+                again.append(item)
         self.retried += len(again)
         self._put_first(again)
         self._retry_at = time.monotonic() + limits.FORWARD_RETRY_S

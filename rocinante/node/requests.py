@@ -34,6 +34,9 @@ class Proposal:
     future: Future[Outcome]
     gateway: bool
     """It goes under the node's own session, so the node may give it a new one."""
+    once: bool = False
+    """It opens a session, and is placed once at most: a second one that arrives when the session has been used and
+    closed would open it again without a memory, and what is repeated under it would be carried out twice."""
     tries: int = 0
     """How often it was proposed or forwarded; what was never tried has certainly not happened."""
     refused: str = ""

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 
 from google.protobuf.message import Message
 
 from rocinante import limits
-from rocinante.errors import InvalidArgument
+from rocinante.errors import InvalidArgument, OutcomeUnknown
 from rocinante.identity import endpoint
 from rocinante.pb.v1 import cluster_pb2 as pb
 from rocinante.ports import Member, NodeStatus, PeerView, SessionRef, described_member
@@ -67,11 +68,16 @@ class ClusterService:
         return pb.TransferLeaderResponse(leader=leader)
 
     async def open_session(self, call: Call, _request: pb.OpenSessionRequest) -> pb.OpenSessionResponse:
-        # The id is made here and not by the state machine, so that an open that is proposed twice opens one session.
-        # 0 is the system's.
-        session = secrets.randbits(64) or 1
-        await call.propose(Kind.SESSION_OPEN, b"", SessionRef(session, 0))
-        return pb.OpenSessionResponse(session=session, idle_ms_max=limits.SESSION_IDLE_MS_MAX)
+        until = time.monotonic() + call.timeout_s()
+        while True:
+            session = secrets.randbits(64) or 1  # 0 is the system's
+            try:
+                await call.propose(Kind.SESSION_OPEN, b"", SessionRef(session, 0))
+            except OutcomeUnknown:
+                if time.monotonic() >= until:
+                    raise
+                continue  # under another id: the first may be open already, and ends when it is not used
+            return pb.OpenSessionResponse(session=session, idle_ms_max=limits.SESSION_IDLE_MS_MAX)
 
     async def close_session(self, call: Call, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         _check_id("session", request.session)

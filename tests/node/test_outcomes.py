@@ -40,8 +40,8 @@ class Waiting:
         self.frames.append((to, frame))
         return True
 
-    def add(self, *, session: SessionRef | None = None) -> Proposal:
-        proposal = self.pending.add(Kind.KV_PUT, b"body", session, time.monotonic() + 60)
+    def add(self, *, session: SessionRef | None = None, kind: Kind = Kind.KV_PUT) -> Proposal:
+        proposal = self.pending.add(kind, b"body", session, time.monotonic() + 60)
         self.pending.gateway.open = True
         self.proposer.take(self.ingress.take().proposals)
         return proposal
@@ -102,6 +102,47 @@ def test_a_command_of_an_ended_gateway_session_gets_a_new_name_only_if_it_was_tr
     assert bool(waiting.again) is again
     if not again:
         assert isinstance(proposal.future.exception(0), OutcomeUnknown)
+
+
+@pytest.mark.parametrize("leader", [1, 2])
+@pytest.mark.parametrize("session", [None, SessionRef(5, 0)], ids=["the node's own", "a client's"])
+def test_a_session_is_opened_under_its_id_once_at_most(leader: int, session: SessionRef | None) -> None:
+    """A second OPEN may come when the session was used and closed: what is repeated under it would be new then."""
+    waiting = Waiting(leader)
+    proposal = waiting.add(session=session, kind=Kind.SESSION_OPEN)
+    waiting.proposer.run()
+    placed = len(waiting.frames), waiting.core.log.last_index
+    waiting.hand_over(3)
+    waiting.proposer.run()
+    assert isinstance(proposal.future.exception(0), OutcomeUnknown)
+    assert waiting.frames[placed[0] :] == []
+    assert not waiting.pending.outstanding()
+
+
+def test_an_opening_that_was_refused_is_tried_again() -> None:
+    """Nobody has it in a log."""
+    waiting = Waiting(leader=2)
+    proposal = waiting.add(session=SessionRef(5, 0), kind=Kind.SESSION_OPEN)
+    waiting.proposer.run()
+    number = waiting.frames[-1][1].forward.number
+    waiting.proposer.take_dropped(pb.ForwardDropped(number=number, reason="rotating"))
+    waiting.hand_over(3)
+    waiting.proposer.run()
+    assert waiting.frames[-1][0] == 3
+    assert list(waiting.frames[-1][1].forward.commands) == [proposal.command]
+
+
+def test_what_waits_for_a_gateway_that_was_given_up_goes_under_the_next() -> None:
+    waiting = Waiting()
+    proposal = waiting.pending.add(Kind.KV_PUT, b"body", None, time.monotonic() + 60)
+    waiting.proposer.take(waiting.ingress.take().proposals)
+    waiting.pending.reopen_gateway()
+    waiting.pending.gateway.open = True
+    waiting.proposer.gateway_opened()
+    (renamed,) = waiting.ingress.take().proposals
+    assert (renamed.session, renamed.seq) == (waiting.pending.gateway.session, 1)
+    assert renamed.future is proposal.future
+    assert [item.key for item in waiting.pending.outstanding()] == [renamed.key]
 
 
 def test_a_clients_own_session_is_never_renamed() -> None:
