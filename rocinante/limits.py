@@ -221,6 +221,8 @@ WRITER_BATCH_RECORDS: Final = 4096
 """A flow writer's batch is full with so many records …"""
 WRITER_BATCH_BYTES: Final = 2 * MIB
 """… or bytes."""
+WRITER_PACK_RECORDS_MIN: Final = 512
+"""A batch of so many records is sent packed; of fewer, the columns cost more than the bytes."""
 WRITER_LINGER_S: Final = 0.005
 """How long the first record of a batch waits for more, while another batch is on its way."""
 WRITER_IN_FLIGHT: Final = 8

@@ -17,6 +17,8 @@ from rocinante.client.retry import Failed, Next
 from rocinante.client.router import Router
 from rocinante.client.session import Sessions, Ticket
 from rocinante.errors import OutcomeUnknown, RocinanteError, Unavailable
+from rocinante.flows import packed
+from rocinante.limits import WRITER_PACK_RECORDS_MIN
 
 __all__ = ["Flight"]
 
@@ -42,6 +44,15 @@ class Flight:
     tried: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
     last: RocinanteError | None = None
+    wire: bytes = b""
+    """The batch as it is sent, once it was; the same for every try."""
+
+    def encoded(self) -> bytes:
+        """The batch to send: packed, where it has enough records for that to be worth its while."""
+        if not self.wire:
+            batch = self.taken.batch
+            self.wire = bytes(packed(batch)) if self.records >= WRITER_PACK_RECORDS_MIN else batch
+        return self.wire
 
     @property
     def records(self) -> int:

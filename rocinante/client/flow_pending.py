@@ -26,6 +26,7 @@ from rocinante.flows import (
     encode_columns,
     iter_pairs,
     payload,
+    unpacked,
     validate_batch,
 )
 from rocinante.flows.batch import HEADER, HEADER_BYTES, MAGIC, VERSION, variable_batch
@@ -97,7 +98,8 @@ def _of_objects(records: list[FlowRecord]) -> list[Pairs]:
     return [parts[0]._replace(given=parts[0].given + replaced), *parts[1:]] if parts else []
 
 
-def _read(batch: bytes, *, checked: bool = False) -> Pairs:
+def _read(given: bytes, *, checked: bool = False) -> Pairs:
+    batch = bytes(unpacked(given, records_max=FLOW_BATCH_RECORDS_MAX, bytes_max=FLOW_BATCH_BYTES_MAX))
     info = validate_batch(batch, records_max=FLOW_BATCH_RECORDS_MAX, bytes_max=FLOW_BATCH_BYTES_MAX)
     if not checked:
         check_records(

@@ -109,7 +109,7 @@ class Tries:
             self._end(flight, 0, error)
             return
         flight.tries += 1
-        request = flow_pb2.PutFlowsRequest(batch=flight.taken.batch, origin=self._origin)
+        request = flow_pb2.PutFlowsRequest(batch=flight.encoded(), origin=self._origin)
         metadata = flight.ticket.ref().metadata()
         try:
             method = self._connection.transport.callable(endpoint, flow.PUT)

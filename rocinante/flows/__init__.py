@@ -27,6 +27,7 @@ from rocinante.flows.key import (
     parse_protocol,
     unpack_key,
 )
+from rocinante.flows.packing import packed, unpacked, unpacked_bytes
 from rocinante.flows.record import Backend, FlowFlag, FlowRecord, TcpState
 from rocinante.flows.value import is_past, times_ms, unpack_record
 
@@ -53,6 +54,7 @@ __all__ = [
     "format_endpoint",
     "is_past",
     "iter_pairs",
+    "packed",
     "parse_address",
     "parse_endpoint",
     "parse_protocol",
@@ -60,5 +62,7 @@ __all__ = [
     "times_ms",
     "unpack_key",
     "unpack_record",
+    "unpacked",
+    "unpacked_bytes",
     "validate_batch",
 ]

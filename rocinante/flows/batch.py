@@ -233,7 +233,7 @@ def payload(batch: Buffer) -> memoryview:
     return memoryview(batch)[HEADER_BYTES:]
 
 
-def decode_batch(batch: bytes, *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX) -> list[FlowRecord]:
+def decode_batch(batch: Buffer, *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX) -> list[FlowRecord]:
     """All records of a batch, in order. Raises FlowError that says which record cannot be read."""
     info = validate_batch(batch, records_max=records_max, bytes_max=bytes_max)
     records: list[FlowRecord] = []

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocinante.flows import columns
-from rocinante.flows.batch import HEADER_BYTES, BatchInfo, BatchKind, Buffer
+from rocinante.flows.batch import HEADER_BYTES, BatchInfo, BatchKind, Buffer, validate_batch
 from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES, PROTOCOL_ICMP, PROTOCOL_ICMPV6
+from rocinante.flows.packing import is_packed, least, packed, unpacked
 from rocinante.flows.record import U64_MAX, FlowFlag, TcpState
 
 NO_DEADLINE: Final = U64_MAX
@@ -67,6 +68,15 @@ class Timeouts:
     def timeout_ms(self, zone: int, protocol: int, state: int, *, seen_reply: bool) -> int:
         """Of one kind of flow."""
         return int(self._tables[int(self._starts[zone]) + (protocol * _STATES + state) * 2 + seen_reply])
+
+    def stamp_any(self, batch: Buffer, now_ms: int, *, records_max: int, bytes_max: int) -> Buffer:
+        """`stamp` for a valid batch within these bounds, packed ones too; one that states all deadlines stays
+        packed as it is."""
+        if is_packed(batch) and least(batch, "deadline_ms"):
+            return batch
+        fixed = unpacked(batch, records_max=records_max, bytes_max=bytes_max)
+        changed = self.stamp(fixed, validate_batch(fixed, records_max=records_max, bytes_max=bytes_max), now_ms)
+        return packed(changed) if is_packed(batch) else changed
 
     def stamp(self, batch: Buffer, info: BatchInfo, now_ms: int) -> Buffer:
         """The batch, with a deadline for each record that has none: the same object where all have one.

@@ -18,7 +18,6 @@ from typing import Any
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import NotFound, OutcomeUnknown, RocinanteError, Unavailable
-from rocinante.flows import validate_batch
 from rocinante.flows.batch import Buffer
 from rocinante.node.applied import point_at
 from rocinante.node.apply import Apply
@@ -351,8 +350,8 @@ class Node:
         timeouts = self._timeouts
         if timeouts is None:
             return batch
-        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
-        return timeouts.stamp(batch, info, self.clock.now_ms())
+        bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
+        return timeouts.stamp_any(batch, self.clock.now_ms(), **bounds)
 
     def adopt_flows(self, config: ClusterConfig) -> None:
         """New bounds and time-outs (SIGHUP), for what comes from now on."""

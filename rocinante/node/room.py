@@ -11,7 +11,7 @@ from typing import Final
 from rocinante import limits
 from rocinante.config import ClusterConfig
 from rocinante.errors import ResourceExhausted
-from rocinante.flows import BatchKind, FlowError
+from rocinante.flows import BatchKind, FlowError, unpacked_bytes
 from rocinante.flows.batch import HEADER
 from rocinante.state.command import Kind
 from rocinante.state.machine import StateMachine
@@ -60,7 +60,7 @@ class Room:
         records, size = state.flows_count(), state.flows_bytes()
         variable = kind == BatchKind.VARIABLE
         beside = ROW_BYTES_BESIDE + OUTSIDE_BYTES_BESIDE * variable
-        more_bytes = len(body) + count * beside
+        more_bytes = at + unpacked_bytes(memoryview(body)[at:]) + count * beside
         if records + count <= options.max_records and size + more_bytes <= options.max_bytes:
             return ""
         try:

@@ -235,8 +235,9 @@ def _chosen(changes: FlowChanges, asked: FlowFilter) -> FlowChanges | None:
     if asked.origin and changes.origin != asked.origin:
         return None
     if changes.kind is FlowChange.PUT:
-        batch = select_batch(changes.batch, _info(changes.batch), asked)
-        return changes._replace(batch=batch) if batch else None
+        batch = changes.batch
+        chosen = select_batch(batch, _info(batch), asked)
+        return changes._replace(written=chosen) if chosen else None
     packed = select_keys(changes.keys.packed, changes.keys.key_bytes, asked)
     return changes._replace(keys=PackedKeys(packed, changes.keys.key_bytes)) if packed else None
 
@@ -246,7 +247,8 @@ def _flow_contents(changes: FlowChanges, summary: bool) -> Iterator[dict[str, An
     if summary:
         yield head
     elif changes.kind is FlowChange.PUT:
-        pairs = iter_pairs(changes.batch, _info(changes.batch))
+        batch = changes.batch
+        pairs = iter_pairs(batch, _info(batch))
         while some := list(islice(pairs, limits.REST_EVENT_FLOWS_MAX)):
             flows = [record_to_json(unpack_record(key, value), changes.origin) for key, value in some]
             yield head | {"records": len(flows), "flows": flows}

@@ -12,6 +12,7 @@ from rocinante.flow_json import record_from_json, record_to_json
 from rocinante.flows import FlowError, FlowFilter, FlowRecord
 from rocinante.flows.batch import HEADER, MAGIC, VERSION, BatchKind, check_records, encode_batch, validate_batch
 from rocinante.flows.key import check_key
+from rocinante.flows.packing import unpacked
 from rocinante.flows.value import pack_value, unpack_record
 from rocinante.ports import ReadPoint
 from rocinante.rest.context import RestContext
@@ -80,7 +81,7 @@ def put_flows(context: RestContext, request: Request) -> Reply:
         _check_batch(batch)
     else:
         batch = _encode(_records(request.json(), context.node.now_ms()))
-    outcome = context.propose(request, Kind.FLOW_PUT, origin + context.node.prepare_flows(batch))
+    outcome = context.propose(request, Kind.FLOW_PUT, b"".join((origin, context.node.prepare_flows(batch))))
     return json_reply({"records": outcome.result, "index": outcome.index}, index=outcome.index)
 
 
@@ -147,10 +148,11 @@ def _origin(context: RestContext, text: str) -> bytes:
 
 def _check_batch(batch: bytes) -> None:
     try:
-        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
+        fixed = unpacked(batch, **bounds)
         check_records(
-            batch,
-            info,
+            fixed,
+            validate_batch(fixed, **bounds),
             backend_name_bytes_max=limits.FLOW_BACKEND_NAME_BYTES_MAX,
             application_data_bytes_max=limits.FLOW_APPLICATION_DATA_BYTES_MAX,
         )

@@ -13,7 +13,7 @@ from time import monotonic
 
 from rocinante import convert, limits
 from rocinante.errors import InvalidArgument
-from rocinante.flows import FlowError, check_key, check_records, unpack_record, validate_batch
+from rocinante.flows import FlowError, check_key, check_records, unpack_record, unpacked, validate_batch
 from rocinante.flows.batch import Buffer
 from rocinante.flows.key import KEY_V4_BYTES
 from rocinante.pb.v1 import flow_pb2 as pb
@@ -189,12 +189,14 @@ def linearizable(consistency: pb.Consistency) -> bool:
 
 
 def check_batch(batch: Buffer) -> None:
-    """Strictly: header, sizes, and every record. Raises InvalidArgument that names the record and the field."""
+    """Strictly: header, sizes, and every record; of a packed batch what it stands for. Raises InvalidArgument that
+    names the record and the field."""
     try:
-        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
+        fixed = unpacked(batch, **bounds)
         check_records(
-            batch,
-            info,
+            fixed,
+            validate_batch(fixed, **bounds),
             backend_name_bytes_max=limits.FLOW_BACKEND_NAME_BYTES_MAX,
             application_data_bytes_max=limits.FLOW_APPLICATION_DATA_BYTES_MAX,
         )

@@ -157,7 +157,7 @@ class Applier:
     def _flows_changed(self, changes: list[FlowChanges]) -> None:
         for change in changes:
             self._flows.append(change)
-            self._size_bytes += len(change.batch) + len(change.keys.packed)
+            self._size_bytes += len(change.written) + len(change.keys.packed)
 
     def _flow_put(self, body: memoryview) -> Result:
         count, change = self._state.tables.put(body)

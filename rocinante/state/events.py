@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple, overload
 
+from rocinante.flows import unpacked
 from rocinante.pb.etcd import kv_pb2
 
 
@@ -94,12 +95,18 @@ NO_KEYS: Final = PackedKeys()
 
 
 class FlowChanges(NamedTuple):
-    """One batch as it was written (PUT: `batch`, never taken apart), or the keys that went."""
+    """One batch as it was written (PUT), or the keys that went."""
 
     kind: FlowChange
     origin: str
-    batch: bytes = b""
+    written: bytes = b""
     keys: PackedKeys = NO_KEYS
+
+    @property
+    def batch(self) -> bytes:
+        """The batch as watchers get it: of a fixed kind where it was written packed. That is done when somebody asks:
+        most of what is applied nobody watches."""
+        return bytes(unpacked(self.written))
 
 
 class AppliedEvents(NamedTuple):

@@ -25,6 +25,7 @@ from rocinante.flows import (
     iter_pairs,
     payload,
     times_ms,
+    unpacked,
     validate_batch,
 )
 from rocinante.flows.batch import BatchKind
@@ -138,12 +139,12 @@ class FlowTables:
         origin, at = _read_origin(body, 0)
         if not origin:
             raise InvalidArgument("origin", "is empty")
-        batch = bytes(body[at:])  # the one copy: watchers get it, and the entry goes with the log
+        written = bytes(body[at:])  # the one copy: watchers get it, and the entry goes with the log
+        bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
         pairs: Iterator[tuple[bytes, bytes]] | None = None
         try:
-            info = validate_batch(
-                batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX
-            )
+            batch = unpacked(written, **bounds)
+            info = validate_batch(batch, **bounds)
             if info.kind is BatchKind.VARIABLE:
                 pairs = iter_pairs(batch, info)
         except FlowError as error:
@@ -165,7 +166,7 @@ class FlowTables:
             key_bytes = _KEY_BYTES[info.kind]
             keys, slots = columns.split(payload(batch), key_bytes)
             table.store(key_bytes).put(keys, slots, deadlines_of(slots))
-        return info.count, FlowChanges(FlowChange.PUT, origin, batch)
+        return info.count, FlowChanges(FlowChange.PUT, origin, written)
 
     def delete(self, body: bytes) -> tuple[int, list[FlowChanges]]:
         """Delete keys, of every origin where the body names none. Returns (records that were there, changes)."""
@@ -203,17 +204,19 @@ class FlowTables:
 
     def count_new(self, origin: str, batch: bytes) -> int:
         """How many flows a valid batch would add; keys that stand twice in it may count twice."""
-        info = validate_batch(batch, records_max=limits.FLOW_BATCH_RECORDS_MAX, bytes_max=limits.FLOW_BATCH_BYTES_MAX)
+        bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
+        fixed = unpacked(batch, **bounds)
+        info = validate_batch(fixed, **bounds)
         table = self.tables.get(origin)
         if table is None:
             return info.count
         if info.kind is BatchKind.VARIABLE:
-            return sum(table.entry(key) is None for key in {key for key, _ in iter_pairs(batch, info)})
+            return sum(table.entry(key) is None for key in {key for key, _ in iter_pairs(fixed, info)})
         key_bytes = _KEY_BYTES[info.kind]
         store = table.stores.get(key_bytes)
         if store is None:
             return info.count
-        keys, _ = columns.split(payload(batch), key_bytes)
+        keys, _ = columns.split(payload(fixed), key_bytes)
         return int(np.count_nonzero(store.find(keys) < 0))
 
     def _outside_bytes(self) -> int:

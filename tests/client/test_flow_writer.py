@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rocinante.client import BatchReport, Client, FlowWriter
@@ -18,8 +19,18 @@ from rocinante.errors import (
     RocinanteError,
     Unavailable,
 )
-from rocinante.flows import Backend, FlowColumns, FlowRecord, FlowTuple, decode_batch, encode_batch
-from rocinante.state.events import FlowChange
+from rocinante.flows import (
+    Backend,
+    FlowColumns,
+    FlowRecord,
+    FlowTuple,
+    decode_batch,
+    encode_batch,
+    encode_columns,
+    packed,
+)
+from rocinante.limits import WRITER_PACK_RECORDS_MIN
+from rocinante.state.events import FlowChange, FlowChanges
 from tests.client.chaos import ChaosProxy, Cut
 from tests.client.serving import PATIENCE_S, WHILE_S, Cluster
 
@@ -68,6 +79,7 @@ WAYS: list[tuple[str, Any, int]] = [
     ("both families", [record(1), FlowRecord(FlowTuple.from_text("udp", "[::1]:1", "[::2]:2"))], 2),
     ("a name", record(1, backend_name="web"), 1),
     ("an encoded batch", encode_batch([record(1), record(2)])[0], 2),
+    ("a packed batch", bytes(packed(encode_batch([record(at) for at in range(9)])[0])), 9),
     ("columns", FlowColumns(source=[0x0A000001, 0x0A000002], destination="192.0.2.1", protocol=6), 2),
 ]
 
@@ -80,6 +92,28 @@ def test_the_ways_to_put(client: Client, flows: Any, records: int) -> None:
         assert result.records == records
         assert len(list(client.flows.list())) == records
         assert writer.counters.acknowledged == records
+
+
+def test_a_large_batch_travels_packed_and_is_told_as_it_was(client: Client, one: Cluster) -> None:
+    watch = one.node.watch()
+    numbers = np.arange(WRITER_PACK_RECORDS_MIN)
+    large = FlowColumns(
+        source=numbers + 0x0A000000,
+        destination="192.0.2.1",
+        protocol=6,
+        mark=numbers << 20,
+        bytes_original=numbers << 20,
+    )
+    with client.flows.writer() as writer:
+        for flows in (large, record(1)):
+            writer.put(flows, until="committed", timeout_s=PATIENCE_S)
+    changes: list[FlowChanges] = []
+    while len(changes) < 2:
+        events = watch.get(PATIENCE_S)
+        assert events is not None
+        changes += events.flows
+    assert [len(change.written) < len(change.batch) for change in changes] == [True, False]
+    assert encode_columns(large) == [changes[0].batch]
 
 
 def test_what_is_put_is_there_after_a_flush_and_after_closing(client: Client) -> None:

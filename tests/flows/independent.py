@@ -107,3 +107,23 @@ def batches(flows: list[Flow]) -> list[bytes]:
             parts += [packed_key, packed_value]
         found.append(b"".join(parts))
     return found
+
+
+def packed(batch: bytes) -> bytes:
+    """ "Packed batches": columns of a batch of kind 1 or 2, written out one number at a time."""
+    number = batch[5]
+    head = [2, 1, 1, 4, 4] if number == 1 else [2, 1, 1, 8, 8, 8, 8]
+    address = [4] if number == 1 else [8, 8]
+    widths = [*head, 2, 2, 8, 8, 4, 2, 1, 1, 8, 8, 8, 8, *address, 2, *address, *address, 2, 2]
+    (count,) = struct.unpack_from(">I", batch, 8)
+    record = sum(widths)
+    parts = [batch[:5], bytes([number + 3]), batch[6:12]]
+    at = 12
+    for width in widths:
+        values = [int.from_bytes(batch[at + row * record : at + row * record + width], "big") for row in range(count)]
+        base = min(values)
+        least = next(size for size in (0, 1, 2, 4, 8) if max(values) - base < 256**size)
+        parts += [bytes([least]), base.to_bytes(width, "big")]
+        parts += [(value - base).to_bytes(least, "big") for value in values]
+        at += width
+    return b"".join(parts)

@@ -10,9 +10,20 @@ from typing import Any
 import pytest
 
 from rocinante import limits
-from rocinante.flows import Backend, FlowFlag, FlowRecord, FlowTuple, TcpState, decode_batch, encode_batch
+from rocinante.flows import (
+    Backend,
+    FlowFlag,
+    FlowRecord,
+    FlowTuple,
+    TcpState,
+    decode_batch,
+    encode_batch,
+    packed,
+    unpacked,
+)
 from rocinante.flows.key import parse_endpoint
 from rocinante.flows.value import NARROW_BYTES, WIDE_BYTES
+from tests.flows import independent
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "flow-format.md").read_text()
 VECTORS = re.findall(r"### (.+?)\n+```json\n(.+?)```\n+```hex\n(.+?)```", DOCUMENT, flags=re.S)
@@ -45,15 +56,19 @@ def record(written: dict[str, Any]) -> FlowRecord:
 
 
 def test_there_is_a_vector_of_every_kind() -> None:
-    assert {bytes.fromhex(batch)[5] for _, _, batch in VECTORS} == {1, 2, 3}
+    assert {bytes.fromhex(batch)[5] for _, _, batch in VECTORS} == {1, 2, 3, 4, 5}
 
 
 @pytest.mark.parametrize(("text", "batch"), [pytest.param(*rest, id=name) for name, *rest in VECTORS])
 def test_vector(text: str, batch: str) -> None:
     flows = [record(written) for written in json.loads(text)]
-    packed = bytes.fromhex(batch)
-    assert encode_batch(flows) == [packed]
-    assert decode_batch(packed) == flows
+    given = bytes.fromhex(batch)
+    fixed = bytes(unpacked(given))
+    assert encode_batch(flows) == [fixed]
+    assert decode_batch(fixed) == flows
+    if given != fixed:
+        assert packed(fixed) == given
+        assert independent.packed(fixed) == given
 
 
 def test_the_tables_name_every_flag_and_state() -> None:

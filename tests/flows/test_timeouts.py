@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocinante.flows import FlowFlag, FlowRecord, FlowTuple, TcpState, decode_batch, encode_batch, validate_batch
+from rocinante.flows import (
+    FlowFlag,
+    FlowRecord,
+    FlowTuple,
+    TcpState,
+    decode_batch,
+    encode_batch,
+    packed,
+    unpacked,
+    validate_batch,
+)
 from rocinante.flows.timeouts import NO_DEADLINE, TIMEOUT_NAMES, Timeouts
 from tests.flows.strategies import records
 
@@ -123,3 +133,17 @@ def test_many_at_a_time_are_as_one_by_one(some: list[FlowRecord]) -> None:
             begin_ms = was.updated_ms if NOW_MS - timeout_ms < was.updated_ms <= NOW_MS else NOW_MS
             expected = was if was.deadline_ms else replace(was, deadline_ms=begin_ms + timeout_ms)
             assert now == expected
+
+
+def test_a_packed_batch_is_stamped_as_what_it_stands_for() -> None:
+    bounds = {"records_max": 65_536, "bytes_max": 1 << 23}
+    for address in ("192.0.2.1", "2001:db8::1"):
+        flows = [flow("udp", address=address, zone=zone, mark=zone << 20, bytes_reply=zone << 30) for zone in range(40)]
+        flows[7].deadline_ms = 9
+        (fixed,) = encode_batch(flows)
+        given = packed(fixed)
+        assert given is not fixed
+        done = TIMEOUTS.stamp_any(given, NOW_MS, **bounds)
+        assert done == packed(TIMEOUTS.stamp(fixed, validate_batch(fixed, **bounds), NOW_MS))
+        assert unpacked(done) == TIMEOUTS.stamp_any(fixed, NOW_MS, **bounds)
+        assert TIMEOUTS.stamp_any(done, NOW_MS, **bounds) is done, "nothing to do, nothing copied"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from rocinante.flows import Backend, FlowFilter, FlowFlag, FlowRecord, FlowTuple, TcpState, encode_batch
+from rocinante.flows import Backend, FlowFilter, FlowFlag, FlowRecord, FlowTuple, TcpState, encode_batch, packed
 from rocinante.identity import cluster_id, server_id
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.pb.v1 import peer_pb2
@@ -55,6 +55,16 @@ def batches() -> list[bytes]:
 
 
 @cache
+def packed_batches() -> list[bytes]:
+    """Of both kinds."""
+    wide = [
+        FlowRecord(FlowTuple.from_text("udp", f"[2001:db8::{at:x}]:53", "[::1]:99"), updated_ms=at) for at in range(8)
+    ]
+    made = [packed(batch) for some in ([flow(at) for at in range(8)], wide) for batch in encode_batch(some)]
+    return [bytes(batch) for batch in made]
+
+
+@cache
 def commands() -> list[bytes]:
     """One of every kind, some under a session."""
     bodies: list[tuple[Kind, bytes]] = [
@@ -64,6 +74,7 @@ def commands() -> list[bytes]:
         (Kind.KV_COMPACT, rpc_pb2.CompactionRequest(revision=3).SerializeToString()),
         (Kind.FLOW_PUT, encode_put("dc1", batches()[0])),
         (Kind.FLOW_PUT, encode_put("dc2", batches()[-2])),
+        (Kind.FLOW_PUT, encode_put("dc1", packed_batches()[0])),
         (Kind.FLOW_DELETE, encode_delete("dc1", [flow(1).key, flow(5).key])),
         (Kind.FLOW_DELETE, encode_delete("", [flow(1).key])),
         (Kind.FLOW_EXPIRE, encode_expire(1000, Rows("dc1", 16, 0, 9))),

@@ -19,6 +19,7 @@ from rocinante.ports import Member
 from rocinante.raft.membership import encode_change
 from rocinante.raft.types import Change, ChangeKind, Config, ConfigChange, FatalInconsistency, MessageType
 from rocinante.state import command
+from rocinante.version import PROTOCOL_VERSION
 from tests.fuzz.hand_driven import HandDriven, Refused
 from tests.fuzz.runs import examples
 from tests.fuzz.samples import CLUSTER, NODE, PEER, THIRD, commands, hello, raft_message
@@ -32,7 +33,7 @@ KNOWN: Known = {
     "rocinante.v1.Hello.cluster_id": st.just(CLUSTER),
     "rocinante.v1.Hello.sender": st.just(PEER),
     "rocinante.v1.Hello.to": st.just(NODE),
-    "rocinante.v1.Hello.protocol_version": st.just(1),
+    "rocinante.v1.Hello.protocol_version": st.just(PROTOCOL_VERSION),
     "rocinante.v1.RaftMessage.type": st.integers(1, 10),
     "rocinante.v1.RaftMessage.to": st.just(NODE),
     "rocinante.v1.RaftMessage.sender": st.just(PEER),

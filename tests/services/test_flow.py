@@ -76,6 +76,17 @@ def test_objects_of_all_kinds_come_back_as_they_were(wire: Wire, node: LocalNode
     assert [convert.record_from_message(one.flow) for one in found.results] == records
 
 
+def test_a_request_whose_fields_stand_in_another_order(wire: Wire) -> None:
+    """What a node reads without parsing is the batch at the beginning; nobody has to write it there."""
+    (first,), (second,) = encode_batch([record(1)]), encode_batch([record(2), record(3)])
+    batch, other = (pb.PutFlowsRequest(batch=one).SerializeToString() for one in (first, second))
+    origin = pb.PutFlowsRequest(origin="dc2").SerializeToString()
+    for raw, records, owner in ((origin + batch, 1, "dc2"), (batch + origin, 1, "dc2"), (batch + other, 2, "dc1")):
+        assert wire.call(PUT, raw, pb.PutFlowsResponse).records == records
+        assert owner in {flow.origin for flow in list_all(wire, origin=owner)}
+    assert wire.fail(PUT, batch[:-1]).code == "INVALID_ARGUMENT"
+
+
 def test_an_object_without_an_update_time_gets_the_nodes(wire: Wire) -> None:
     before_ms = int(time.time() * 1000)
     flow = record(1)

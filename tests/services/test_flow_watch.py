@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from rocinante import convert, limits
-from rocinante.flows import FlowRecord, decode_batch, encode_batch
+from rocinante.flows import FlowRecord, decode_batch, encode_batch, packed
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.services.server import GrpcServer
 from rocinante.state.command import Kind
 from rocinante.state.flows import Rows, encode_expire
-from tests.services.test_flow import DELETE, put_batch, put_objects, record, record_v6
+from tests.services.test_flow import DELETE, PUT, put_batch, put_objects, record, record_v6
 from tests.services.wire import WAIT_S, Wire
 from tests.support.local_node import LocalNode
 
 PATH = "/rocinante.v1.Flow/Watch"
 Answer = pb.WatchFlowsResponse
+FAR_MS = 1 << 50
 EVENTS, SNAPSHOT, SNAPSHOT_DONE, FELL_BEHIND = 0, 1, 2, 3
 
 
@@ -66,6 +67,19 @@ def test_batches_are_passed_on_as_they_were_written(wire: Wire, node: LocalNode)
     (event,) = watch.next().events
     assert event.batch == encode_batch([record(2), record(3)])[0]
     assert not event.flows
+
+
+def test_of_a_packed_batch_watchers_get_what_it_stands_for(wire: Wire, node: LocalNode) -> None:
+    flows = [record(number, mark=number << 24, deadline_ms=FAR_MS + (number << 20)) for number in range(1, 99)]
+    (batch,) = encode_batch(flows)
+    written = bytes(packed(batch))
+    assert written != batch
+    whole = FlowWatch(wire, node, batches=True)
+    some = FlowWatch(wire, node, filter=pb.FlowFilter(address=["192.0.2.7"]))
+    assert wire.call(PUT, pb.PutFlowsRequest(batch=written), pb.PutFlowsResponse).records == 98
+    (event,) = whole.next().events
+    assert event.batch == batch
+    assert some.flows(1) == [flows[6]]
 
 
 def test_deletions_and_expiry_come_as_keys(wire: Wire, node: LocalNode) -> None:

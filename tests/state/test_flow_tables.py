@@ -8,7 +8,7 @@ import pytest
 
 from rocinante import limits
 from rocinante.errors import InvalidArgument, ResourceExhausted
-from rocinante.flows import FlowFilter, FlowRecord, FlowTuple, encode_batch, unpack_record
+from rocinante.flows import FlowFilter, FlowRecord, FlowTuple, decode_batch, encode_batch, packed, unpack_record
 from rocinante.state.command import Kind
 from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
 from rocinante.state.flows import Rows, encode_delete, encode_expire, encode_put
@@ -59,6 +59,50 @@ def test_a_batch_is_put_and_told_as_it_is() -> None:
     assert driver.events.flows == (FlowChanges(FlowChange.PUT, "dc1", batch),)
     assert driver.machine.flows_counts() == {"dc1": 2}
     assert found(driver.machine, flow(1)) == ("dc1", flow(1, updated_ms=9)), "of one key the later record counts"
+
+
+def various(number: int, more: int = 0, *, wide: bool = False) -> FlowRecord:
+    """Records that differ as much as real ones do."""
+    made = flow(number, updated_ms=(number + more) << 24, deadline_ms=(number + more + 1) << 25)
+    made.bytes_original = number << 28
+    if wide:
+        made.original = FlowTuple.from_text("udp", f"[2001:db8::{number:x}:1]:{number}", "[2001:db8::]:53")
+        made.bytes_reply = (number * 7) << 28
+    return made
+
+
+def test_packed_or_not_the_tables_are_the_same_and_so_is_what_is_told() -> None:
+    batches = [
+        *encode_batch([various(number) for number in range(300)]),
+        *encode_batch([various(number % 40, number) for number in range(300)]),
+        *encode_batch([various(number, wide=True) for number in range(200)]),
+    ]
+    plain, other = Driver(), Driver()
+    for batch in batches:
+        written = bytes(packed(batch))
+        assert written != batch
+        results = [
+            plain.do(Kind.FLOW_PUT, encode_put("dc1", batch)),
+            other.do(Kind.FLOW_PUT, encode_put("dc1", written)),
+        ]
+        assert results[0] == results[1] == len(decode_batch(batch))
+        assert plain.events is not None
+        assert other.events is not None
+        assert [change.batch for change in plain.events.flows] == [change.batch for change in other.events.flows]
+    with plain.machine.freeze() as one, other.machine.freeze() as two:
+        assert one.digest() == two.digest()
+    fresh, (again,) = packed(batches[0]), encode_batch([various(number) for number in range(200, 400)])
+    assert other.machine.flows_new("dc1", bytes(fresh)) == 0
+    assert other.machine.flows_new("dc1", bytes(packed(again))) == 100
+
+
+def test_a_packed_batch_that_is_none_changes_nothing() -> None:
+    driver = Driver()
+    (batch,) = encode_batch([various(number) for number in range(100)])
+    written = bytes(packed(batch))
+    with pytest.raises(InvalidArgument, match="batch"):
+        driver.do(Kind.FLOW_PUT, encode_put("dc1", written[:-1]))
+    assert driver.machine.flows_count() == 0
 
 
 def test_all_kinds_stand_in_one_table() -> None:

@@ -19,8 +19,11 @@ from rocinante.flows import (
     decode_batch,
     encode_batch,
     iter_pairs,
+    packed,
     unpack_key,
     unpack_record,
+    unpacked,
+    unpacked_bytes,
     validate_batch,
 )
 from rocinante.node.logview import describe
@@ -31,7 +34,7 @@ from rocinante.rest.http import decode_cursor, encode_cursor
 from rocinante.state import command
 from rocinante.state.machine import StateMachine
 from rocinante.state.outcome import decode_outcome, encode_outcome
-from tests.fuzz.samples import batches, commands, flow, records, sample_machine
+from tests.fuzz.samples import batches, commands, flow, packed_batches, records, sample_machine
 from tests.fuzz.targets import Target
 
 BYTES_MAX: Final = 1 << 20
@@ -69,6 +72,18 @@ def one_batch(data: bytes) -> None:
     for record, (key, value) in zip(found, pairs, strict=True):
         assert unpack_record(key, value) == record
         assert record.key == record.original.turned().key() == key
+
+
+def one_packed(data: bytes) -> None:
+    """What can be unpacked is what would be packed again; then it is a batch as any other."""
+    try:
+        fixed = bytes(unpacked(data, records_max=1000, bytes_max=BYTES_MAX))
+    except FlowError:
+        return
+    if fixed != data:
+        assert packed(fixed) == data
+        assert unpacked_bytes(data) == len(fixed)
+    one_batch(fixed)
 
 
 def one_key(data: bytes) -> None:
@@ -212,6 +227,7 @@ def outcome_seeds() -> list[bytes]:
 
 TARGETS: Final = [
     Target("flow_batch", one_batch, lambda: list(batches()), 2048, 400),
+    Target("flow_packed", one_packed, lambda: list(packed_batches()), 2048, 400),
     Target("flow_key", one_key, lambda: [flow(1).key, records()[2].key, records()[5].key], 64),
     Target("flow_message", one_message, message_seeds, 2048),
     Target("flow_json", one_json, json_seeds, 2048),
