@@ -16,7 +16,7 @@ from rocinante.client.flow_writer import FlowWriter
 from rocinante.client.stubs import flow
 from rocinante.client.types import DeleteFlowsResult, DeleteProgress, FlowEntry, FlowPage, PutFlowsResult
 from rocinante.errors import InvalidArgument
-from rocinante.flows import FlowColumns, FlowError, FlowRecord, FlowTuple, encode_batch, validate_batch
+from rocinante.flows import FlowColumns, FlowError, FlowRecord, FlowTuple, encode_batch, unpacked, validate_batch
 from rocinante.limits import (
     CLIENT_LIST_PAGE_RECORDS,
     FLOW_BATCH_BYTES_MAX,
@@ -43,7 +43,8 @@ def encode_batches(flows: Iterable[FlowRecord] | bytes) -> list[bytes]:
     InvalidArgument."""
     try:
         if isinstance(flows, bytes):
-            validate_batch(flows, records_max=FLOW_BATCH_RECORDS_MAX, bytes_max=FLOW_BATCH_BYTES_MAX)
+            bounds = {"records_max": FLOW_BATCH_RECORDS_MAX, "bytes_max": FLOW_BATCH_BYTES_MAX}
+            validate_batch(unpacked(flows, **bounds), **bounds)
             return [flows]
         return encode_batch(flows, records_max=FLOW_BATCH_RECORDS_MAX, bytes_max=FLOW_BATCH_BYTES_MAX)
     except FlowError as error:
