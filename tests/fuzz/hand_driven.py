@@ -180,7 +180,8 @@ def _fresh() -> pb.PeerMessage:
 
 
 def _reopened(node: Node, loaded: Loaded) -> Opened:
-    return Opened(node.engine, loaded, node.state, node.membership.described, Marker(None), recovering=False)
+    members = node.membership.described
+    return Opened(node.engine, node.identity, loaded, node.state, members, Marker(None), recovering=False)
 
 
 async def _stream(batches: Iterable[bytes]) -> AsyncIterator[bytes]:
