@@ -133,6 +133,7 @@ STATE: Final = (
         "snapshots forget what sessions had done",
         "dissertation, 6.3",
         ("state/sessions.py", "        return sessions, outcomes\n", "        return sessions, []\n"),
+        script="tests/state/test_snapshot.py::test_what_is_restored_answers_the_same",
     ),
     bug(
         "entries are applied again after a restart: a snapshot says that it is older than it is",
@@ -142,15 +143,17 @@ STATE: Final = (
             "meta = SnapshotMeta(apply.applied, apply.applied_term, apply.config)",
             "meta = SnapshotMeta(apply.applied - 1, apply.applied_term, apply.config)",
         ),
+        script="tests/node/test_snapshotter.py::test_its_configuration_is_that_of_its_index_with_learners_and_both_halves",
     ),
     bug(
-        "a snapshot's configuration is newer than its state",
+        "a snapshot's configuration is not that of its index",
         "dissertation, 5.1",
         (
             "node/snapshotter.py",
             "meta = SnapshotMeta(apply.applied, apply.applied_term, apply.config)",
             "meta = SnapshotMeta(apply.applied, apply.applied_term, type(apply.config)(apply.config.voters))",
         ),
+        script="tests/node/test_snapshotter.py::test_its_configuration_is_that_of_its_index_with_learners_and_both_halves",
     ),
 )
 

@@ -1,0 +1,67 @@
+"""What a snapshot stands for is what was applied when the state was frozen (node/snapshotter.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rocinante.node.apply import Act
+from rocinante.node.directory import split_snapshot
+from rocinante.node.membership import member_from
+from rocinante.node.snapshotter import Snapshotter
+from rocinante.ports import Member
+from rocinante.raft.types import Config
+from rocinante.state import StateMachine
+from rocinante.storage import open_leveldb
+from tests.storage.tools import ME
+
+
+class Applied:
+    """What the apply thread has, without the thread: `put` carries out at once, so that the moment is certain."""
+
+    def __init__(self, config: Config, members: dict[int, Member]) -> None:
+        self.state = StateMachine()
+        self.applied, self.applied_term = 7, 3
+        self.config, self.members = config, members
+        self.on_entries: Callable[[int, int], None] = lambda _entries, _bytes: None
+
+    def put(self, act: Act) -> None:
+        act.run()
+        # What is applied from now on is not in the snapshot, whose file is written later.
+        self.applied, self.applied_term, self.config, self.members = 9, 4, Config(), {}
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_its_configuration_is_that_of_its_index_with_learners_and_both_halves(tmp_path: Path, joint: bool) -> None:
+    members = {
+        member.id: member for member in (member_from(f"node{n}", "127.0.0.1", 35000 + n, 8000 + n) for n in range(1, 5))
+    }
+    first, second, third, fourth = members
+    config = Config(
+        voters=frozenset({first, second}),
+        voters_outgoing=frozenset({first, third}) if joint else frozenset(),
+        learners=frozenset({fourth}),
+        learners_next=frozenset({third}) if joint else frozenset(),
+        auto_leave=joint,
+    )
+    applied = Applied(config, members)
+    engine = open_leveldb(tmp_path / "data", ME)
+    try:
+        engine.log.load()
+        snapshotter = Snapshotter(
+            applied,  # type: ignore[arg-type]  # see there
+            engine.snapshots,
+            compact_entries=100,
+            compact_bytes=1 << 20,
+            on_snapshot=lambda _meta: None,
+        )
+        snapshotter.start()
+        file = snapshotter.take_file().result(60)
+        snapshotter.stop(60)
+        assert file.meta == (7, 3, config)
+        described, _ = split_snapshot(engine.snapshots.read(file, 1 << 16))
+        assert described == {identifier: members[identifier] for identifier in config.members}
+    finally:
+        engine.close()
