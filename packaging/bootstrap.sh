@@ -117,8 +117,8 @@ apt_test() {
     fi
 }
 
-# Debian's etcd-server and redis-server start a service when they are installed under systemd; the tests start their own. One
-# that was there before is left alone.
+# Debian's etcd-server, redis-server and prometheus start a service when they are installed under systemd; the tests start
+# their own. One that was there before is left alone.
 stop_services() {
     local package service
     [ -d /run/systemd/system ] || return 0
@@ -126,6 +126,7 @@ stop_services() {
         case $package in
         etcd-server) service=etcd ;;
         redis-server) service=redis-server ;;
+        prometheus) service=prometheus ;;
         *) continue ;;
         esac
         if systemctl --quiet is-active "$service"; then

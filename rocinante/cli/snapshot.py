@@ -284,9 +284,10 @@ def _make(
     try:
         for controller in chosen:
             directory = directories[controller.name]
-            if force and (aside := put_aside(directory, lineage)) is not None:
+            aside = put_aside(directory, lineage) if force else None
+            if aside is not None:
                 moved[directory] = aside
-            make_directory(directory, config, controller, state, lineage)
+            make_directory(directory, config, controller, state, lineage, aside=aside)
             made.append(directory)
     except BaseException:
         for directory in made:

@@ -28,12 +28,15 @@ def node_metrics(node: Node) -> dict[str, float]:
 
 
 def _flows(node: Node) -> dict[str, float]:
-    options, housekeeping = node.config.flows, node.housekeeping
+    config, housekeeping = node.room.config, node.housekeeping
     return {
         "cluster_clock_offset_seconds": node.clock.offset_ms / 1000,
         "cluster_clock_jumps_total": node.clock.jumps,
-        "flow_records_max": options.max_records,
-        "flow_bytes_max": options.max_bytes,
+        "flow_records_max": config.flows.max_records,
+        "flow_bytes_max": config.flows.max_bytes,
+        "flow_records_written_total": node.state.flow_records_written,
+        "kv_bytes_max": config.limits.key_bytes,
+        "storage_reserve_bytes": config.storage.disk_reserve_bytes,
         "flow_expire_commands_total": housekeeping.expired_batches,
         "flow_released_bytes_total": housekeeping.released_bytes,
         "room_refused_total": node.room.refused,
@@ -97,7 +100,11 @@ def _storage(node: Node) -> dict[str, float]:
 
 def _peers(node: Node) -> dict[str, float]:
     transport, service = node.transport, node.peer_service
+    members, _ = node.membership.published
+    voters = [member.id for member in members if not member.learner]
     values: dict[str, float] = {
+        "cluster_voters": len(voters),
+        "cluster_voters_connected": sum(voter == node.id or transport.connected(voter) for voter in voters),
         "peer_messages_unsent_total": transport.unsent,
         "peer_refused_total": service.refused,
         "peer_malformed_total": service.malformed,

@@ -90,9 +90,16 @@ def _read(engine: Engine, identity: Identity, directory: Path, progress: Progres
 
 
 def make_directory(
-    directory: Path, config: ClusterConfig, controller: Controller, state: StateMachine, lineage: str
+    directory: Path,
+    config: ClusterConfig,
+    controller: Controller,
+    state: StateMachine,
+    lineage: str,
+    *,
+    aside: Path | None = None,
 ) -> None:
-    """The data directory of one node of a cluster that begins with `state`, whole or not at all.
+    """The data directory of one node of a cluster that begins with `state`, whole or not at all. `aside` is what was
+    there before.
 
     Raises OSError, StorageError, DataDirectoryError.
     """
@@ -100,7 +107,7 @@ def make_directory(
     shutil.rmtree(building, ignore_errors=True)  # of a restore that was killed: nobody else makes this name
     try:
         _fill(building, config, controller, state, lineage)
-        _give_away(building)
+        _give_away(building, next(path for path in (directory, aside, directory.parent) if path and path.exists()))
         building.rename(directory)
         _sync(directory.parent)
     except BaseException:
@@ -128,11 +135,11 @@ def _fill(directory: Path, config: ClusterConfig, controller: Controller, state:
         engine.close()
 
 
-def _give_away(directory: Path) -> None:
-    """What root makes belongs to the owner of the directory that it is in: the service has a user of its own."""
+def _give_away(directory: Path, like: Path) -> None:
+    """What root makes belongs to the owner of what was there before, for the service has a user of its own."""
     if os.geteuid() != 0:
         return
-    owner = directory.parent.stat()
+    owner = like.stat()
     for path in (directory, *directory.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 

@@ -27,7 +27,7 @@ class Room:
     """See the module. `look` runs about once a second; the rest reads what it found."""
 
     def __init__(self, config: ClusterConfig, engine: Engine, state: StateMachine) -> None:
-        self._config = config
+        self.config = config
         self._engine = engine
         self._state = state
         self.disk_refusal = ""
@@ -38,7 +38,7 @@ class Room:
 
     def adopt(self, config: ClusterConfig) -> None:
         """New bounds (SIGHUP)."""
-        self._config = config
+        self.config = config
 
     def check(self, kind: Kind, body: bytes) -> None:
         """Raises ResourceExhausted when this command is refused now."""
@@ -56,7 +56,7 @@ class Room:
         if len(body) < at + HEADER.size:
             return ""  # not a batch: the state machine says what is wrong
         *_, kind, _, count = HEADER.unpack_from(body, at)
-        options, state = self._config.flows, self._state
+        options, state = self.config.flows, self._state
         records, size = state.flows_count(), state.flows_bytes()
         variable = kind == BatchKind.VARIABLE
         beside = ROW_BYTES_BESIDE + OUTSIDE_BYTES_BESIDE * variable
@@ -82,7 +82,7 @@ class Room:
         if disk:
             alarms.append(disk)
         sizes = self._state.sizes()
-        flows, key_bytes = self._config.flows, self._config.limits.key_bytes
+        flows, key_bytes = self.config.flows, self.config.limits.key_bytes
         quotas = (
             ("keys", sizes["kv_bytes"], key_bytes, "bytes", "limits.keyBytes"),
             ("flows", sizes["flows"], flows.max_records, "records", "flows.max"),
@@ -101,7 +101,7 @@ class Room:
         self.disk_refusal, self._refusals = disk, refusals
 
     def _disk(self) -> str:
-        free, reserve = self._engine.disk_free_bytes(), self._config.storage.disk_reserve_bytes
+        free, reserve = self._engine.disk_free_bytes(), self.config.storage.disk_reserve_bytes
         if free is None or free >= reserve:
             return ""
         left = f"{free >> 20} MiB left, {reserve >> 20} MiB are kept in reserve"

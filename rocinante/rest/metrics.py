@@ -25,6 +25,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from rocinante.identity import format_id
 from rocinante.ports import NodeStatus
 from rocinante.rest.context import RestContext
 from rocinante.rest.http import Reply, Request
@@ -90,6 +91,8 @@ def _status_families(status: NodeStatus) -> Iterable[Metric]:
             "name": status.name,
             "cluster": status.cluster,
             "datacenter": status.datacenter,
+            "cluster_id": format_id(status.cluster_id),
+            "lineage": status.lineage,
             "storage": status.storage,
         },
     )

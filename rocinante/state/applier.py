@@ -67,6 +67,8 @@ class Applier:
         self._kv: list[KvChanges] = []
         self._flows: list[FlowChanges] = []
         self._size_bytes = 0
+        self.flow_records = 0
+        """Of all batches applied: for metrics, and not a part of the state."""
         self._handlers: dict[int, Callable[[memoryview], Result]] = {
             Kind.KV_PUT: self._kv_put,
             Kind.KV_DELETE: self._kv_delete,
@@ -161,6 +163,7 @@ class Applier:
 
     def _flow_put(self, body: memoryview) -> Result:
         count, change = self._state.tables.put(body)
+        self.flow_records += count
         self._flows_changed([change])
         return count
 

@@ -150,6 +150,11 @@ class StateMachine:
     def has_session(self, session: int) -> bool:
         return session in self._state.sessions
 
+    @property
+    def flow_records_written(self) -> int:
+        """Records of the batches that were applied since this process, or its last snapshot from a leader, began."""
+        return self._applier.flow_records
+
     def sizes(self) -> dict[str, int]:
         """For metrics: keys, kv_history (changes kept), kv_bytes (about), sessions, session_results,
         session_result_bytes, flows, flow_bytes (about), flow_origins.

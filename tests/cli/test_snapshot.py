@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -273,3 +274,21 @@ def test_what_is_no_data_directory_cannot_be_saved(on: Run, tmp_path: Path, plac
     assert "is not a node's data directory" in ran.err or "Not a directory" in ran.err
     assert not (tmp_path / "backup.snap").exists()
     assert place != "empty" or list(directory.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("before", ["a node's", "empty", "none"])
+def test_what_root_restores_belongs_to_the_owner_of_what_was_there(
+    on: Run, saving: Cluster, config: Path, tmp_path: Path, before: str
+) -> None:
+    file, base = tmp_path / "backup.snap", tmp_path / "lib"
+    on("snapshot", "save", str(file))
+    directory = base / "node1"
+    (directory if before != "none" else base).mkdir(parents=True)
+    if before == "a node's":
+        (directory / "identity.json").touch()
+    os.chown(directory if before != "none" else base, 4711, 4712)
+    one = ("--name", "node1", "--data-dir", str(directory), "--lineage", "second")
+    assert restored(on, file, config, *one, "--force") == (0, "")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in (directory, *directory.rglob("*"))} == {(4711, 4712)}
+    assert directory.stat().st_mode & 0o777 == 0o700

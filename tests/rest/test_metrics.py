@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import httpx
@@ -16,6 +15,7 @@ from rocinante.rest import RestServer
 from rocinante.rest.metrics import parse_sample
 from tests.rest.conftest import NO_TLS, Rest
 from tests.support.local_node import LocalNode
+from tests.support.tools import requires
 
 SOURCE = {
     'grpc_calls_total{method="Put",code="OK"}': 5.0,
@@ -98,7 +98,7 @@ def test_the_numbers_are_true(text: str) -> None:
     assert dict(info[1])["cluster"] == "test"
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian's prometheus package) is not installed")
+@requires("promtool")
 def test_promtool_finds_nothing_to_criticise(text: str) -> None:
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, text=True, capture_output=True, timeout=30, check=False
