@@ -6,13 +6,14 @@ PY := .venv/bin/python
 BOOTSTRAP := packaging/bootstrap.sh
 # make test ARGS="-k lease -x", make run ARGS="--nodes 5"
 ARGS ?=
+SCENARIO ?=
 # make simulate SEEDS=50000 (1 to that) or SEEDS=7-9, ARGS="--record FILE" to stop it and go on later
 SEEDS ?= 500
 # make fuzz SECONDS=600, of each decoder
 SECONDS ?= 60
 PYTHON_FILES := rocinante tests setup.py packaging
 
-.PHONY: help run test verify format lock proto wheel package bench bench-flows bench-goals chaos simulate simulate-coverage faults fuzz mutations conformance soak clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel package bench bench-flows bench-goals chaos simulate simulate-coverage faults fuzz mutations conformance soak molecule clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -28,7 +29,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante packaging tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft
+	$(PY) -m mypy --strict rocinante packaging tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft tests/hosts tests/ansible
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -89,11 +90,17 @@ fuzz: setup-dev ## hostile input for every decoder and interface: Hypothesis, sc
 	ROCINANTE_FUZZ_FACTOR=$$(( $(SECONDS) / 6 + 1 )) nice $(PY) -m pytest -q -p no:cacheprovider --timeout 7200 tests/fuzz $(ARGS)
 	nice $(PY) -m tests.fuzz --seconds $(SECONDS)
 
+molecule: setup-dev ## as root: the Ansible collection on real systemd hosts, every scenario (SCENARIO="default upgrade", ARGS="--jobs 2")
+	@$(BOOTSTRAP) apt-test
+	@$(PY) -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-molecule.lock
+	@$(MAKE) --no-print-directory package
+	$(PY) -m tests.hosts.scenarios $(SCENARIO) --package $$(ls -t dist/rocinante_*.deb | head -n 1) $(ARGS)
+
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
 	$(PY) -m tests.benchmarks.soak $(ARGS)
 
 clean: ## remove what was built, cached and left by `make run`
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante .fuzz
+	rm -rf .molecule build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .rocinante .fuzz
 	find rocinante tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## and the Python environment

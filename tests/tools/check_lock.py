@@ -22,6 +22,7 @@ LOCKS: Final[dict[str, tuple[str, ...]]] = {
     "requirements.lock": ("build",),
     "requirements-dev.lock": ("build", "dev"),
     "requirements-fuzz.lock": ("build", "fuzz"),
+    "requirements-molecule.lock": ("build", "molecule"),
 }
 """Each lock file with the dependency groups that it holds besides the project's own dependencies."""
 
