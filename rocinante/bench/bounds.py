@@ -19,7 +19,9 @@ BENCH_FLOWS_MAX: Final = 1 << 30
 BENCH_TABLE_MAX: Final = 32_000_000
 """Flows that are put before a measurement."""
 BENCH_IN_FLIGHT_MAX: Final = 1_024
-"""Batches of one writer on their way. Beyond it an open loop sends late; latency counts from when it was due."""
+"""Batches of one writer on their way."""
+BENCH_OPEN_IN_FLIGHT_MAX: Final = 64
+"""The same in an open loop: beyond it a batch is sent late; its latency counts from when it was due all the same."""
 BENCH_STAGES_MAX: Final = 64
 BENCH_FILL_RECORDS: Final = 8_192
 """Records of a batch while a table is filled (fewer where they are large) …"""

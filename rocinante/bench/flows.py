@@ -1,10 +1,11 @@
 """The load of `rocinante bench flows`: writers that put encoded batches by rocinante.v1.Flow/Put.
 
 Contract. A writer has a connection of its own. In a closed loop it keeps `in_flight` batches on their way; with a rate
-it is an open loop: each batch has a moment when it is due, is sent then however many are on their way, and its latency
-counts from that moment (so a stall is seen in all that it delays: no coordinated omission). A batch that fails is
-counted by its status and not sent again, but for filling a table. The stamp of a record is when its batch was due, in
-ns of `time.monotonic`.
+it is an open loop: each batch has a moment when it is due, is sent then however many are on their way (up to a bound),
+and its latency counts from that moment, so a stall is seen in all that it delays: no coordinated omission. A batch that
+fails is counted by its status and not sent again, but for filling a table. One whose time was up, or that was due and
+could not be sent before the end, counts in the latency with the time that it had waited by then. The stamp of a record
+is when its batch was due, in ns of `time.monotonic`.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class FlowSample:
 
     due_s: array[float]
     ended_s: array[float]
+    given_up_s: array[float]
+    """Of batches that were not answered in time, or were due and never sent: when they were due …"""
+    waited_s: array[float]
+    """… and how long they had waited when they were given up."""
     errors: Counter[str]
     chunks: int
     """Numbers of batches that were taken; `first` of the next stage lies behind them."""
@@ -114,6 +119,10 @@ class FlowSample:
     late: int = 0
     """Batches of an open loop that were sent late, because too many were on their way."""
 
+    @classmethod
+    def empty(cls) -> FlowSample:
+        return cls(array("d"), array("d"), array("d"), array("d"), Counter(), 0, 0.0)
+
 
 @dataclass(slots=True)
 class FlowLoad:
@@ -121,7 +130,7 @@ class FlowLoad:
 
     plan: FlowPlan
     numbers: range
-    sample: FlowSample = field(default_factory=lambda: FlowSample(array("d"), array("d"), Counter(), 0, 0.0))
+    sample: FlowSample = field(default_factory=FlowSample.empty)
 
     @property
     def name(self) -> str:
@@ -189,14 +198,21 @@ class _Writer:
         while (chunk := self._take()) is not None:
             if (pause_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(pause_s)
-            if len(under_way) >= bounds.BENCH_IN_FLIGHT_MAX:
+            if len(under_way) >= bounds.BENCH_OPEN_IN_FLIGHT_MAX:
                 self._sample.late += 1
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(self._send(chunk, due_s), name="bench-put")
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             due_s += interval_s
+        while due_s < (now_s := time.monotonic()):
+            self._give_up(due_s, now_s)
+            due_s += interval_s
         await asyncio.gather(*under_way)
+
+    def _give_up(self, due_s: float, now_s: float) -> None:
+        self._sample.given_up_s.append(due_s)
+        self._sample.waited_s.append(now_s - due_s)
 
     async def _send(self, chunk: int, due_s: float) -> str:
         """What went wrong; "" when nothing did."""
@@ -207,6 +223,8 @@ class _Writer:
             answer: flow_pb2.PutFlowsResponse = await self._put(request, timeout=plan.timeout)
         except grpc.aio.AioRpcError as error:
             sample.errors[error.code().name] += 1
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._give_up(due_s, time.monotonic())
             return str(error.code().name)
         if answer.records != plan.batch:
             sample.errors["WRONG_ANSWER"] += 1

@@ -66,6 +66,8 @@ class Stage:
     latency: Latency
     errors: dict[str, int]
     late: int
+    given_up: int
+    """Batches that were not answered in time, or not even sent before the end."""
     client_cpu_s_per_million: float
     nodes: list[NodeFigures]
     leader: str
@@ -102,6 +104,7 @@ class Stage:
             "latency": self.latency.document(),
             "errors": self.errors,
             "sent_late": self.late,
+            "given_up": self.given_up,
             "client": {
                 "cpu_s_per_million": round(self.client_cpu_s_per_million, 3),
                 "sent_bytes_per_million": round(1e6 * plan.pattern().batch_bytes / plan.batch),
@@ -195,6 +198,10 @@ class Running:
         began_s, ended_s = stretch
         due = np.concatenate([np.frombuffer(sample.due_s, np.float64) for sample in samples])
         ended = np.concatenate([np.frombuffer(sample.ended_s, np.float64) for sample in samples])
+        given_up = np.concatenate([np.frombuffer(sample.given_up_s, np.float64) for sample in samples])
+        waited = np.concatenate([np.frombuffer(sample.waited_s, np.float64) for sample in samples])
+        latencies = [(ended - due)[(due >= began_s) & (due < ended_s)]]
+        latencies.append(waited[(given_up >= began_s) & (given_up < ended_s)])
         errors: Counter[str] = Counter()
         for sample in samples:
             errors.update(sample.errors)
@@ -204,9 +211,10 @@ class Running:
             plan=plan,
             seconds=ended_s - began_s,
             batches=int(((ended >= began_s) & (ended < ended_s)).sum()),
-            latency=Latency.of((ended - due)[(due >= began_s) & (due < ended_s)]),
+            latency=Latency.of(np.concatenate(latencies)),
             errors=dict(errors),
             late=sum(sample.late for sample in samples),
+            given_up=int(((given_up >= began_s) & (given_up < ended_s)).sum()),
             client_cpu_s_per_million=1e6 * sum(sample.cpu_s for sample in samples) / all_records if all_records else 0,
             nodes=nodes,
             leader=leader.name if leader is not None else "",

@@ -84,7 +84,7 @@ def flows(
             there,
             FlowPlan(
                 (), kind, size, count, depth, speed, updates, there, processes=min(processes, count),
-                timeout=chosen.timeout_s or limits.REQUEST_TIMEOUT_S,
+                timeout=chosen.timeout_s or limits.REQUEST_TIMEOUT_S_MAX,
             ),
         )
         for there, size, count, depth, speed in combinations
@@ -125,7 +125,7 @@ def _row(stage: Stage) -> tuple[Any, ...]:
     plan, found = stage.plan, stage.document()
     load = f"{plan.writers}×{plan.in_flight}" if plan.rate is None else f"{plan.rate:,.0f}/s"
     errors = ", ".join(f"{count} {name}" for name, count in stage.errors.items()) or "0"
-    latency = (f"{stage.latency[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms"))
+    latency = (f"{stage.latency[name]:.1f}" if stage.latency.count else "-" for name in ("p50_ms", "p99_ms", "max_ms"))
     what = f"{plan.table:,}" + (" updated" if plan.updates else "")
     nodes: list[dict[str, Any]] = sorted(found["nodes"], key=lambda node: node["name"] != stage.leader)
     costs = (_costs(nodes, name, unit) for name, unit in (("cpu_s", 1), ("disk_bytes", 1e6), ("sent_bytes", 1e6)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.crew import Crew
 from rocinante.bench.flows import FlowPlan, FlowSample
@@ -42,7 +43,8 @@ def watch(
     within("watchers", watchers, 1, bounds.BENCH_PROCESSES_MAX)
     within("seconds", seconds, 0.1, bounds.BENCH_SECONDS_MAX)
     within("warm-up", warm_up, 0, bounds.BENCH_SECONDS_MAX)
-    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=table)
+    timeout = settings(ctx).timeout_s or limits.REQUEST_TIMEOUT_S_MAX
+    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=table, timeout=timeout)
     with cluster_or_own(ctx, own=own_cluster) as target, clearing(target, keep=keep):
         found = _measure(target, plan, watchers, seconds, warm_up)
         result = document("watch", target, **found)

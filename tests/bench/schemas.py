@@ -58,6 +58,7 @@ STAGE: Final = members(
     latency=LATENCY,
     errors=ERRORS,
     sent_late=COUNT,
+    given_up=COUNT,
     client=members(cpu_s_per_million=NUMBER, sent_bytes_per_million=COUNT),
     leader=TEXT,
     nodes=several(NODE),

@@ -226,3 +226,15 @@ def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     with pytest.raises(FailedPrecondition, match=r"rocinante\[bench\]"):
         check(tmp_path / "x.svg")
+
+
+def test_a_rate_that_is_too_high_is_seen_in_the_latency(nodes: Cluster) -> None:
+    """Most batches are due long before they can be sent, and count with what they waited."""
+    (stage,) = measured(
+        "flows", "--cluster", nodes.endpoint(1), "--batch", "100", "--rate", "1e6", "--updates", "--table", "1000",
+        "--seconds", "0.5", "--warm-up", "0.2",
+    )["stages"]  # fmt: skip
+    assert stage["given_up"] > 0
+    assert stage["sent_late"] > 0
+    assert stage["per_second"] < stage["rate"]
+    assert stage["latency"]["max_ms"] > 100
