@@ -389,9 +389,8 @@ def test_the_panels_show_what_is_the_case(cluster: Cluster, prometheus: Promethe
         lambda: shown("Role") == {f"node{n}": "3" if n == cluster.leader() else "1" for n in (1, 2, 3)},
         "… and the roles",
     )
-    assert shown("Keys") == {"": "5"}
-    assert shown("Flows") == {"": "1"}
-    assert shown("Voters connected") == {"": "3"}
+    for title, value in (("Keys", "5"), ("Flows", "1"), ("Voters connected", "3")):
+        cluster.wait_until(lambda title=title, value=value: shown(title) == {"": value}, f"{title}: {value}")
 
 
 @requires("promtool")
