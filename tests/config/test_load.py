@@ -229,10 +229,10 @@ def test_aliases_work_and_do_not_multiply(tmp_path: Path) -> None:
     config, _ = load_config(write(tmp_path, cluster("datacenter: &x frankfurt", "rest: {allowedHosts: [*x]}")))
     assert config.rest.allowed_hosts == ("frankfurt",)
     bomb = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]
-    started = time.perf_counter()
+    started = time.process_time()
     found = problems(tmp_path, cluster(*bomb, "controllers: *a11"))
     assert len(found) == 13
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_too_many_values(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ OPTIONS: Final[Mapping[str, object]] = {
     "storage": {"compactEntries": 300, "keepEntries": 50, "diskReserveBytes": RESERVE_BYTES}
 }
 """A snapshot every second or two, so that each fault meets some; a reserve that a disk of this size can have."""
-REST_TIMEOUT_S: Final = 10.0
-EXIT_S: Final = 30.0
+REST_TIMEOUT_S: Final = 30.0
+EXIT_S: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True)

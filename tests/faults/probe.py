@@ -7,7 +7,6 @@ direction, and whole again.
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from typing import Any, Final
@@ -19,6 +18,8 @@ PORT: Final = 7007
 PACKETS: Final = 200
 DELAY_MS: Final = (30, 150)
 LOSS_PERCENT: Final = 30
+SILENCE_S: Final = 4.0
+"""When nothing has come for so long, nothing more will."""
 _ECHO: Final = """
 import socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -43,16 +44,18 @@ def listen(seconds):
 for _ in range(count):
     client.send(b"%d" % time.monotonic_ns())
     listen(0.002)
-listen(2)
+while len(trips) < count and select.select([client], [], [], float(sys.argv[4]))[0]:
+    listen(0.1)
 print(json.dumps(trips))
 """
 
 
 def measure(lab: Lab) -> dict[str, Any]:
-    """How many of the packets came back, and after what time in the median."""
-    command = [*lab.prefix(1), sys.executable, "-c", _PING, node_address(2), str(PORT), str(PACKETS)]
-    trips = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
-    return {"back": len(trips), "median_ms": round(statistics.median(trips), 2) if trips else None}
+    """How many of the packets came back, and after what time the quickest one: the others may have waited for a busy
+    machine."""
+    command = [*lab.prefix(1), sys.executable, "-c", _PING, node_address(2), str(PORT), str(PACKETS), str(SILENCE_S)]
+    trips = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+    return {"back": len(trips), "quickest_ms": round(min(trips), 2) if trips else None}
 
 
 def main() -> int:

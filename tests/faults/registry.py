@@ -117,6 +117,15 @@ class Scene:
                 raise ClusterFailure(f"ended by themselves: {', '.join(f'node{number}' for number in died)}")
             time.sleep(min(POLL_S, left_s))
 
+    def wait_logged(self, pattern: str, *numbers: int) -> None:
+        """Until one of these nodes has written this to its log since the round began: what a fault is to bring about
+        takes as long as it takes on a busy machine, and comes before the healing."""
+        wanted = re.compile(pattern, re.MULTILINE)
+        self.cluster.wait_until(
+            lambda: any(wanted.search(self.cluster.logged(number)) for number in numbers),
+            f"{' or '.join(f'node{number}' for number in numbers)} logs /{pattern}/",
+        )
+
     def hit(self, count: int) -> None:
         """How often the fault struck (packets dropped, writes failed). A fault that never did fails the round."""
         self.hits = (self.hits or 0) + count

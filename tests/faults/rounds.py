@@ -50,8 +50,9 @@ class Pace:
     """Whether too long a time without a write is a violation; it is measured in any case."""
 
 
-QUICK: Final = Pace(around_s=0.3, lasts=0.4, timers={"electionMs": 400, "heartbeatMs": 50}, judge_gaps=False)
-"""The short form: shorter timers, and so shorter faults; on a machine that may be busy with other things."""
+QUICK: Final = Pace(around_s=0.3, lasts=0.4, timers={"electionMs": 1000, "heartbeatMs": 100}, judge_gaps=False)
+"""The short form: shorter faults, on a machine that may be busy with other things. The timers are not so short that a
+node that gets no processor for a while is taken for a dead one."""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.root, requires("ip", "nft")]
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, Any]]:
     command = [sys.executable, "-m", "tests.faults.probe"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -28,12 +28,12 @@ def measured() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", ["whole", "healed"])
 def test_a_whole_network_loses_nothing_and_is_fast(name: str, measured: dict[str, dict[str, Any]]) -> None:
     assert measured[name]["back"] == PACKETS
-    assert measured[name]["median_ms"] < DELAY_MS[0]
+    assert measured[name]["quickest_ms"] < DELAY_MS[0]
 
 
 def test_a_delay_is_that_of_both_ways_and_loses_nothing(measured: dict[str, dict[str, Any]]) -> None:
     assert measured["delayed"]["back"] == PACKETS
-    assert measured["delayed"]["median_ms"] >= 2 * DELAY_MS[0] * (1 - JITTER)
+    assert measured["delayed"]["quickest_ms"] >= 2 * DELAY_MS[0] * (1 - JITTER)
     assert measured["delayed"]["hits"] == 2 * PACKETS
 
 
@@ -45,4 +45,4 @@ def test_loss_is_that_of_both_ways(measured: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("name", ["cut there", "cut back"])
 def test_one_way_is_enough_for_no_answer(name: str, measured: dict[str, dict[str, Any]]) -> None:
-    assert measured[name] == {"back": 0, "median_ms": None, "hits": PACKETS}
+    assert measured[name] == {"back": 0, "quickest_ms": None, "hits": PACKETS}

@@ -21,7 +21,7 @@ from tests.support.local_node import LocalNode
 OWN = {400, 411, 413, 431, 408, 501, 505}
 """What waitress says by itself of what is no HTTP; 501: a Transfer-Encoding other than chunked (RFC 9112, 6.1)."""
 
-SERVES_S = 30.0
+SERVES_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ SEEDS = [
 
 def exchange(port: int, data: bytes) -> bytes:
     """All that comes back, after this was sent and nothing follows."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

@@ -8,7 +8,7 @@ import time
 import grpc
 
 from rocinante.pb.v1 import cluster_pb2
-from tests.node.tools import Writers, others, rest, wait_log, write_as
+from tests.node.tools import Writers, lead, log_size, others, rest, wait_log, write_as
 from tests.support.cluster import Cluster
 
 
@@ -22,7 +22,7 @@ def test_kill_9_of_the_leader_under_writers_loses_nothing_and_applies_nothing_tw
             cluster.wait_leader(other_than=leader)
             writers.wait_more(50)
             gap_s = min(at for at in writers.acknowledged.values() if at > killed_at + 0.05) - killed_at
-            assert gap_s < 10.0
+            assert gap_s < 30.0
             cluster.start(leader)
     writers.check()
 
@@ -60,7 +60,7 @@ class Reader:
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
-                value = self._arguments[0].get(self._arguments[1], self._arguments[2], timeout_s=10.0)
+                value = self._arguments[0].get(self._arguments[1], self._arguments[2], timeout_s=60.0)
             except grpc.RpcError:
                 self.refused += 1
             else:
@@ -81,6 +81,7 @@ def test_a_leader_that_was_frozen_serves_no_stale_read_when_it_wakes(cluster: Cl
     cluster.put(leader, "loss/frozen", "1")
     readers = [Reader(cluster, leader, "loss/frozen") for _ in range(8)]
     acknowledged: list[tuple[float, int]] = []
+    offset = log_size(cluster, leader)
     cluster.pause(leader)
     new = cluster.wait_leader(other_than=leader)
     end = time.monotonic() + 2.5
@@ -102,7 +103,7 @@ def test_a_leader_that_was_frozen_serves_no_stale_read_when_it_wakes(cluster: Cl
         for asked, seen in reader.seen:
             known = max((value for at, value in acknowledged if at < asked), default=1)
             assert seen >= known, f"a read that began after {known} was acknowledged returned {seen}"
-    assert cluster.status(leader)["role"] == "follower"
+    wait_log(cluster, leader, "(was leader in term", offset)
 
 
 def test_a_request_that_is_sent_again_to_another_node_over_a_change_of_leader_applies_once(cluster: Cluster) -> None:
@@ -160,5 +161,5 @@ def test_rest_moves_leadership_to_the_node_it_names(cluster: Cluster) -> None:
     target, asked = others(cluster, leader)
     answer = rest(cluster, asked, "POST", "/v1/admin/transfer", {"to": f"node{target}"})
     assert (answer.status, answer.json["leader_name"]) == (200, f"node{target}")
-    cluster.wait_until(lambda: cluster.leader() == target, "all agree on the new leader")
+    lead(cluster, target)  # until all agree on it
     wait_log(cluster, leader, f"handing leadership over to node{target}")

@@ -43,7 +43,7 @@ class Peer:
         with grpc.insecure_channel(self.endpoint, options=options) as channel:
             call = channel.stream_unary(f"/rocinante.v1.Peer/{method}")
             try:
-                call(iter(batches), timeout=10.0, wait_for_ready=True)
+                call(iter(batches), timeout=60.0, wait_for_ready=True)
             except grpc.RpcError as error:
                 return error.code().name, error.details()
         return "OK", ""

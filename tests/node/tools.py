@@ -6,19 +6,26 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
+import pytest
 
 from rocinante.client import Client
 from rocinante.errors import RocinanteError
+from rocinante.flows import FlowRecord, encode_batch
 from rocinante.pb.etcd import rpc_pb2
+from rocinante.pb.v1 import flow_pb2
 from tests.support.cluster import ADDRESS, AGREE_S, Cluster, ClusterFailure
 
-FAST: Final = {"tickMs": 10, "heartbeatMs": 50, "electionMs": 500}
-"""Elections within a second also on two busy cores; the defaults take twice as long."""
+FAST: Final = {"tickMs": 10, "heartbeatMs": 50, "electionMs": 1000}
+"""Quick to notice what happens, and not so quick that a node which gets no processor for a while is taken for a dead
+one. (A leader whose process has ended is replaced at once in any case.)"""
+RAN: Final = ": candidate in term"
+"""What the log of a node says that stood for election, and did not only ask whether it would be elected. (On a busy
+machine there may be an election by chance: another leader is no sign that somebody disturbed the old one.)"""
 
 
 class Writers:
@@ -29,7 +36,7 @@ class Writers:
     writers.check()
     """
 
-    def __init__(self, cluster: Cluster, count: int, *, prefix: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, cluster: Cluster, count: int, *, prefix: str, timeout_s: float = AGREE_S) -> None:
         self._cluster = cluster
         self._prefix = prefix
         self._timeout_s = timeout_s
@@ -91,7 +98,7 @@ def held(cluster: Cluster, number: int, prefix: str) -> dict[str, int]:
     request = rpc_pb2.RangeRequest(
         key=f"{prefix}/".encode(), range_end=f"{prefix}0".encode(), serializable=True, keys_only=True
     )
-    answer = cluster.call(number, "/etcdserverpb.KV/Range", request, rpc_pb2.RangeResponse, timeout_s=30.0)
+    answer = cluster.call(number, "/etcdserverpb.KV/Range", request, rpc_pb2.RangeResponse, timeout_s=AGREE_S)
     return {kv.key.decode(): kv.version for kv in answer.kvs}
 
 
@@ -159,15 +166,41 @@ def wait_log(cluster: Cluster, number: int, text: str, offset: int = 0, timeout_
     cluster.wait_until(lambda: text in log_since(cluster, number, offset), f"node{number} logs {text!r}", timeout_s)
 
 
+def wait_drained(cluster: Cluster, number: int, *more: str) -> None:
+    """Until nothing waits in the node's buffers. (It proposes something itself now and then: the time.)"""
+    names = ("ingress_proposals", "ingress_bytes", "proposals_waiting", *more)
+
+    def drained() -> bool:
+        counted = metrics(cluster, number)
+        return all(counted[name] == 0 for name in names)
+
+    cluster.wait_until(drained, f"node{number} keeps nothing of what was asked")
+
+
+def lead(cluster: Cluster, number: int) -> None:
+    """Leadership is handed to this node; asked for again where it went elsewhere meanwhile."""
+
+    def leads() -> bool:
+        rest(cluster, number, "POST", "/v1/admin/transfer", {"to": f"node{number}"})
+        return cluster.leader() == number
+
+    cluster.wait_until(leads, f"node{number} leads")
+
+
+def refused(cluster: Cluster, number: int, records: Sequence[FlowRecord]) -> str:
+    """What a node says that has no room for these flows. Asked once: a client would ask again until its time is up, and
+    may then not know what became of the last try."""
+    (batch,) = encode_batch(records)
+    request = flow_pb2.PutFlowsRequest(batch=batch)
+    with pytest.raises(grpc.RpcError) as caught:
+        cluster.call(number, "/rocinante.v1.Flow/Put", request, flow_pb2.PutFlowsResponse)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return str(error.details())
+
+
 def others(cluster: Cluster, *numbers: int) -> list[int]:
     return [number for number in cluster.nodes if number not in numbers]
-
-
-def elapsed(act: Callable[[], object]) -> float:
-    """Seconds that `act` takes."""
-    began = time.monotonic()
-    act()
-    return time.monotonic() - began
 
 
 def put_many(cluster: Cluster, count: int, *, prefix: str, value: bytes = b"v", node: int | None = None) -> None:
@@ -179,13 +212,13 @@ def put_many(cluster: Cluster, count: int, *, prefix: str, value: bytes = b"v", 
             rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=f"{prefix}/{number:06}".encode(), value=value))
             for number in range(first, min(count, first + step))
         ]
-        cluster.call(through, "/etcdserverpb.KV/Txn", rpc_pb2.TxnRequest(success=puts), rpc_pb2.TxnResponse, 30.0)
+        cluster.call(through, "/etcdserverpb.KV/Txn", rpc_pb2.TxnRequest(success=puts), rpc_pb2.TxnResponse, AGREE_S)
 
 
 def put_entries(cluster: Cluster, count: int, *, prefix: str, value: bytes = b"v") -> None:
     """Write one key after the other until the log has grown by `count` entries."""
     leader = cluster.wait_leader()
-    with Client(cluster.endpoint(leader), discover=False, timeout_s=30.0) as client:
+    with Client(cluster.endpoint(leader), discover=False, timeout_s=AGREE_S) as client:
         first = int(str(cluster.status(leader)["commit"]))
         turn = 0
         while True:

@@ -44,7 +44,7 @@ class Peer(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def wait_for_streams(self, more: int) -> None:
         wanted = self.streams + more
         async with self.came:
-            await asyncio.wait_for(self.came.wait_for(lambda: self.streams >= wanted), 20)
+            await asyncio.wait_for(self.came.wait_for(lambda: self.streams >= wanted), 60)
 
 
 async def scenario(peer: Peer, problems: list[str], connected: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +11,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rocinante.services.server import GrpcServer
+from tests.support.tools import requires
 
-ETCDCTL = shutil.which("etcdctl")
-pytestmark = pytest.mark.skipif(ETCDCTL is None, reason="etcdctl is not installed (Debian: etcd-client)")
+pytestmark = requires("etcdctl")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 WAIT_S = 60.0
 
 
 def arguments(server: GrpcServer) -> list[str]:
-    return [str(ETCDCTL), f"--endpoints=127.0.0.1:{server.port}"]
+    return ["etcdctl", f"--endpoints=127.0.0.1:{server.port}"]
 
 
 @pytest.fixture

@@ -47,14 +47,14 @@ def disk_nearly_full(scene: Scene) -> Iterator[None]:
     everywhere = scene.random.random() < 0.5
     chosen = scene.numbers if everywhere else [scene.follower()]
     scene.fault(*chosen)
-    disks, nodes = disks_of(scene), scene.cluster.nodes
+    disks = disks_of(scene)
     for number in chosen:
         disks[number].volume.fill(RESERVE_BYTES // 2)
     for number in chosen:
         _wait_alarm(scene, number)
         _refuses_writes_only(scene, number)
     yield
-    if not everywhere and ask(nodes[scene.leader()], "PUT", "/v1/kv/faults-room", b"v")[0] != 200:
+    if not everywhere and _put(scene, scene.leader())[0] != 200:
         raise AssertionError("a leader that has room refused a write")
     for number in chosen:
         _refuses_writes_only(scene, number)
@@ -74,13 +74,29 @@ def _wait_alarm(scene: Scene, number: int, *, over: bool = False) -> None:
     scene.cluster.wait_until(reached, f"the alarm of {node.name}{' is over' if over else ''}")
 
 
+def _put(scene: Scene, number: int) -> tuple[int, object]:
+    return _answer(scene, number, "PUT", "/v1/kv/faults-room", b"v")
+
+
+def _answer(scene: Scene, number: int, method: str, path: str, body: bytes | None = None) -> tuple[int, object]:
+    """Status and answer. That there is no leader at the moment (503) says nothing about the disk."""
+    answers: list[tuple[int, object]] = []
+
+    def answered() -> bool:
+        answers.append(ask(scene.cluster.nodes[number], method, path, body))
+        return answers[-1][0] not in (0, 503)
+
+    scene.cluster.wait_until(answered, f"node{number} says yes or no to {method} {path}")
+    return answers[-1]
+
+
 def _refuses_writes_only(scene: Scene, number: int) -> None:
     """What its clients and its operator see."""
     node = scene.cluster.nodes[number]
-    status, answer = ask(node, "PUT", "/v1/kv/faults-room", b"v")
+    status, answer = _put(scene, number)
     if status != 429 or NEARLY_FULL not in str(answer):
         raise AssertionError(f"node{number} answered a write with {status} {answer}")
-    status, answer = ask(node, "GET", "/v1/kv?prefix=faults/&limit=1")
+    status, answer = _answer(scene, number, "GET", "/v1/kv?prefix=faults/&limit=1")
     if status != 200:
         raise AssertionError(f"node{number} answered a read with {status} {answer}")
     status, answer = ask(node, "GET", "/metrics")
@@ -173,6 +189,9 @@ def disk_fails_in_a_snapshot(scene: Scene) -> Iterator[None]:
 
 SLOW_S: Final = (0.05, 0.25)
 SLOW_LASTS_S: Final = (3.0, 6.0)
+HANG_S: Final = 6.0
+HANGS_LASTS_S: Final = (8.0, 12.0)
+"""In the short form too longer than any election time-out: whose heartbeats wait for the disk is voted out."""
 
 
 def _slow(scene: Scene, number: int, delay_s: float) -> Iterator[None]:
@@ -188,7 +207,7 @@ def _slow(scene: Scene, number: int, delay_s: float) -> Iterator[None]:
         raise AssertionError(f"{terms} elections because the disk of node{number} was slow")
 
 
-@disk_fault("disk-slow-leader", lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
+@disk_fault("disk-slow-leader", quick=False, lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
 def disk_slow_leader(scene: Scene) -> Iterator[None]:
     "the leader's disk is slow: writes go on, and there is no election"
     yield from _slow(scene, scene.fault(scene.leader()), scene.random.uniform(*SLOW_S))
@@ -200,8 +219,8 @@ def disk_slow_follower(scene: Scene) -> Iterator[None]:
     yield from _slow(scene, scene.fault(scene.follower()), scene.random.uniform(*SLOW_S))
 
 
-@disk_fault("disk-hangs", quick=False, lasts_s=SLOW_LASTS_S, gap_s_max=5.0)
+@disk_fault("disk-hangs", lasts_s=HANGS_LASTS_S, gap_s_max=5.0)
 def disk_hangs(scene: Scene) -> Iterator[None]:
     "a disk answers only after seconds: the majority of the others is enough for every write, and there is no election"
     number = _leader_or_follower(scene)
-    yield from _slow(scene, number, 3.0)
+    yield from _slow(scene, number, HANG_S)

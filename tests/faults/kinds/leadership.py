@@ -23,7 +23,7 @@ def transfer(scene: Scene) -> Iterator[None]:
         except (OutcomeUnknown, Unavailable) as error:  # the target was too far behind for too long: nothing changed
             scene.note(error.message)
             continue
-        scene.cluster.wait_leader(other_than=leader)
+        scene.cluster.wait_leader()  # not "another one": on a busy machine that may be the old one again
         moved += 1
     scene.hit(moved)
     yield
@@ -32,6 +32,7 @@ def transfer(scene: Scene) -> Iterator[None]:
 def _rotation(scene: Scene) -> Iterator[None]:
     before = scene.cluster.term()
     yield
+    scene.cluster.wait_until(lambda: scene.cluster.term() > before, "leadership has moved")
     terms = scene.cluster.term() - before
     scene.note(f"{terms} terms")
     scene.hit(terms)

@@ -35,7 +35,7 @@ def change(scene: Scene, act: Callable[[Client], object], name: str, becomes: st
             pass  # done already, or not yet: the members tell
         return all(members(scene, number).get(name, "") == becomes for number in asked)
 
-    with Client([scene.cluster.endpoint(number) for number in asked], timeout_s=5.0) as client:
+    with Client([scene.cluster.endpoint(number) for number in asked], timeout_s=15.0) as client:
         scene.cluster.wait_until(done, f"{name} is {becomes or 'no member'}", CHANGE_S)
 
 

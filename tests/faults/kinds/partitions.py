@@ -14,12 +14,22 @@ DEPOSED = Expect("faulted", r": candidate in term")
 """It got past the pre-vote: somebody who hears the leader would have given it a vote."""
 
 
+ASKS = r": pre_candidate in term"
+
+
+def _wait_deposed(scene: Scene, leader: int) -> None:
+    """The leader knows that it leads no more, and the others have another."""
+    scene.wait_logged(STEPPED_DOWN, leader)
+    scene.wait_logged(ELECTED, *scene.others(leader))
+
+
 @fault("leader-alone", lasts_s=LASTS_S, expects=[Expect("faulted", STEPPED_DOWN), Expect("others", ELECTED)])
 def leader_alone(scene: Scene) -> Iterator[None]:
     "the leader is cut off from all others, clients still reach it: it must neither acknowledge nor answer reads"
     leader = scene.fault(scene.leader())
     scene.cluster.network.cut(between([leader], scene.others(leader)))
     yield
+    _wait_deposed(scene, leader)
     scene.hit(scene.cluster.network.heal())
 
 
@@ -29,6 +39,7 @@ def follower_alone(scene: Scene) -> Iterator[None]:
     follower = scene.fault(scene.follower())
     scene.cluster.network.cut(between([follower], scene.others(follower)))
     yield
+    scene.wait_logged(ASKS, follower)
     scene.hit(scene.cluster.network.heal())
 
 
@@ -39,6 +50,7 @@ def minority_cut(scene: Scene) -> Iterator[None]:
     scene.fault(*chosen)
     scene.cluster.network.cut(between(chosen, scene.others(*chosen)))
     yield
+    scene.wait_logged(ELECTED, *scene.others(*chosen))
     scene.hit(scene.cluster.network.heal())
 
 
@@ -73,6 +85,7 @@ def leader_sends_nothing(scene: Scene) -> Iterator[None]:
     leader = scene.fault(scene.leader())
     scene.cluster.network.cut(from_to([leader], scene.others(leader)))
     yield
+    _wait_deposed(scene, leader)
     scene.hit(scene.cluster.network.heal())
 
 
@@ -87,6 +100,7 @@ def leader_hears_nothing(scene: Scene) -> Iterator[None]:
     leader = scene.fault(scene.leader())
     scene.cluster.network.cut(from_to(scene.others(leader), [leader]))
     yield
+    _wait_deposed(scene, leader)
     scene.hit(scene.cluster.network.heal())
 
 
@@ -96,6 +110,7 @@ def follower_hears_nothing(scene: Scene) -> Iterator[None]:
     follower = scene.fault(scene.follower())
     scene.cluster.network.cut(from_to(scene.others(follower), [follower]))
     yield
+    scene.wait_logged(ASKS, follower)
     scene.hit(scene.cluster.network.heal())
 
 

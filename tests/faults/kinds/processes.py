@@ -19,6 +19,7 @@ def leader_kill(scene: Scene) -> Iterator[None]:
     leader = scene.fault(scene.leader())
     scene.cluster.kill(leader)
     yield
+    scene.wait_logged(ELECTED, *scene.others(leader))
     scene.cluster.start(leader, wait=False)
 
 
@@ -39,6 +40,7 @@ def minority_kill(scene: Scene) -> Iterator[None]:
     for number in chosen:
         scene.cluster.kill(number)
     yield
+    scene.wait_logged(ELECTED, *scene.others(*chosen))
     scene.cluster.start(*chosen, wait=False)
 
 
@@ -62,6 +64,7 @@ def leader_pause(scene: Scene) -> Iterator[None]:
     leader = scene.fault(scene.leader())
     scene.cluster.pause(leader)
     yield
+    scene.wait_logged(ELECTED, *scene.others(leader))
     scene.cluster.resume(leader)
 
 

@@ -227,7 +227,7 @@ def snapshot_cannot_be_read_back(scene: Scene) -> Iterator[None]:
     "a follower cannot read the snapshot that it just received: it ends with status 74"
     follower = _left_behind(scene)
     calls = disks_of(scene)[follower].calls
-    calls.slow(Operation.WRITE | Operation.SYNC, 0.2, match="snapshots")
+    calls.slow(Operation.WRITE | Operation.SYNC, 0.4, match="snapshots")
     yield
     scene.cluster.start(follower, wait=False)
     _wait_receiving(scene, follower)
