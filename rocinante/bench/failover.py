@@ -37,6 +37,8 @@ from rocinante.errors import Internal, OutOfRange, RocinanteError
 __all__ = ["Failover", "Round", "run"]
 
 _READ_KEYS: Final = 8_192
+_REFUSED_S: Final = 5.0
+"""A place of the log that no watch is given for so long is lost to it."""
 _SETTLE_S: Final = 1.0
 """Between the end of a round and the next kill."""
 
@@ -127,6 +129,8 @@ class Checked:
     unseen: int
     """Stretches of the log that it could not see."""
     reached: int
+    refused: int = 0
+    """How often a watch that went on at another node was refused, and taken a moment later: nothing was missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class Checker:
     def work(self, control: Control) -> Checked:
         seen = Checked(0, 0, 0, 0)
         last = np.zeros(self.plan.table, np.int64)
+        refused_at, refused_s = -1, 0.0
         with Client(self.endpoints, timeout_s=BENCH_WRITE_TIMEOUT_S) as client:
             seen.reached = client.cluster.status().applied
             control.ready()
@@ -152,8 +157,17 @@ class Checker:
                     try:
                         self._read(changes, last, seen)
                     except OutOfRange:
+                        # A node that has not applied as much as was read elsewhere says this, too: ask again from the
+                        # same place. Only what is refused for long is no longer kept.
+                        if changes.index != refused_at:
+                            refused_at, refused_s = changes.index, time.monotonic()
+                        seen.reached = changes.index
+                        if time.monotonic() - refused_s < _REFUSED_S:
+                            seen.refused += 1
+                            time.sleep(BENCH_POLL_S)
+                            continue
                         seen.unseen += 1
-                        seen.reached = client.cluster.status().applied
+                        seen.reached = max(seen.reached, client.cluster.status().applied)
                         continue
                     seen.reached = changes.index
                     return seen
@@ -197,6 +211,7 @@ class Failover:
     latency: Latency
     retries: int
     changes: int
+    refused: int
 
     @property
     def passed(self) -> bool:
@@ -231,6 +246,7 @@ def run(own: OwnCluster, plan: FlowPlan, rounds: int, down_s: float, progress: P
         latency=Latency.of(np.array(written.ended_s) - np.array(written.due_s)),
         retries=written.retries,
         changes=checked.changes,
+        refused=checked.refused,
     )
 
 

@@ -70,6 +70,7 @@ def _failover(found: Failover) -> dict[str, Any]:
         "puts_acknowledged": found.acknowledged,
         "puts_failed": len(found.errors),
         "changes_seen": found.changes,
+        "watch_refusals": found.refused,
         "retries": found.retries,
         "latency": found.latency.document(),
         "rounds": [rounded(one) for one in found.rounds],

@@ -121,6 +121,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         puts_acknowledged=COUNT,
         puts_failed=COUNT,
         changes_seen=COUNT,
+        watch_refusals=COUNT,
         retries=COUNT,
         latency=LATENCY,
         rounds=several(members(killed=TEXT, gap_s=NUMBER, rejoin_gap_s=NUMBER, rejoin_s=NUMBER)),
