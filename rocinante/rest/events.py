@@ -30,7 +30,7 @@ from rocinante.flows import BatchInfo, FlowError, FlowFilter, iter_pairs, unpack
 from rocinante.flows.selecting import select_batch, select_keys
 from rocinante.pb.etcd import kv_pb2
 from rocinante.ports import Watch
-from rocinante.rest.context import RestContext
+from rocinante.rest.context import RestContext, wait
 from rocinante.rest.flow_filter import parse_filter
 from rocinante.rest.http import Reply, Request, parse_integer
 from rocinante.rest.kv import kv_to_json
@@ -94,6 +94,10 @@ class EventStream:
         self._written_s, self._status_s = time.monotonic(), 0.0
         self._lost = ""
         try:
+            if self._bears_changes and wanted.from_index > context.node.status().applied:
+                # Read at a node that is further than this one: wait until this one has what is committed.
+                timeout_s = limits.REQUEST_TIMEOUT_S
+                wait(context.node.read(timeout_s=timeout_s), timeout_s, changes=False)
             self._watch = self._open(wanted.from_index)
         except OutOfRange as error:
             self._lost = error.message

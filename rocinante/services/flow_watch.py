@@ -36,6 +36,10 @@ class FlowWatchService:
         """Until the client goes away, or falls behind."""
         view = FlowView(convert.filter_from_message(request.filter), request.batches)
         index = self._state.position.index if request.snapshot else request.from_index
+        if index > self._state.position.index:
+            # The reader has it from a node that is further than this one: wait until this one has what is committed.
+            # What is ahead of that as well is of another cluster's log.
+            await call.read(linearizable=True)
         try:
             source = self._calls.node.watch(index)
         except OutOfRange:
