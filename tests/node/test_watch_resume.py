@@ -54,12 +54,12 @@ def test_it_waits_for_the_node_and_misses_nothing(tmp_path: Path) -> None:
             try:
                 for number in range(WRITES):
                     read = client.flows.put([record(number)]).index
-                told = [pool.submit(by_grpc, read), pool.submit(by_rest, read)]
-                assert all(asked.acquire(timeout=WAIT_S) for _ in told)
+                by_calls, by_events = pool.submit(by_grpc, read), pool.submit(by_rest, read)
+                assert all(asked.acquire(timeout=WAIT_S) for _ in range(2))
             finally:
                 cluster.resume(behind)
             written = client.flows.put([record(WRITES)]).index
-            change, event = told[0].result(WAIT_S), told[1].result(WAIT_S)
+            change, event = by_calls.result(WAIT_S), by_events.result(WAIT_S)
         assert (change.kind, change.index) == (EventKind.PUT, written)
         assert (event.name, event.id) == ("flow", str(written))
 
