@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from rocinante.client.deadline import Backoff, Deadline
 from rocinante.client.router import Router
@@ -33,6 +33,9 @@ __all__ = ["Caller", "Failed", "Next", "Rules", "Send", "Try"]
 
 T = TypeVar("T")
 _CLOSED = "this client is closed"
+_TRY_MIN_S: Final = 0.1
+"""With less time left no further try is begun: its answer would come too late, and a refusal that was certain would be
+told as an outcome that is not known."""
 
 
 class Next(Enum):
@@ -154,7 +157,7 @@ class Caller:
                 else:
                     self._router.worked(endpoint)
                     return answer
-                if deadline.passed():
+                if deadline.remaining_s() < _TRY_MIN_S:
                     break
             raise self._gave_up(call)
         finally:
