@@ -60,7 +60,11 @@ def from_vector(written: dict[str, Any]) -> independent.Flow:
 
 @pytest.mark.parametrize(("text", "batch"), [pytest.param(*rest, id=name) for name, *rest in VECTORS])
 def test_the_independent_encoder_makes_the_documents_vectors(text: str, batch: str) -> None:
-    assert independent.batches([from_vector(written) for written in json.loads(text)]) == [bytes.fromhex(batch)]
+    expected = bytes.fromhex(batch)
+    made = independent.batches([from_vector(written) for written in json.loads(text)])
+    if expected[5] in (4, 5):  # packed
+        made = [independent.packed(one) for one in made]
+    assert made == [expected]
 
 
 def plain(record: FlowRecord) -> independent.Flow:
