@@ -47,9 +47,10 @@ class WatchService:
             while await stream.turn():
                 pass
         finally:
+            # First what must not be left: the wait below may be cancelled once more.
+            stream.close()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            stream.close()
 
 
 class _Stream:
