@@ -92,7 +92,7 @@ def test_prefix_summary_and_status(rest: Rest) -> None:
         rest.http.put("/v1/kv/b", content=b"")
         rest.json("POST", "/v1/flows", json=[flow(), flow(port=2)])
         rest.http.put("/v1/kv/a/1", content=b"")
-        seen = []
+        seen: list[Event] = []
         while not seen or seen[-1].name != "kv":
             seen.append(next(stream))
         assert [event.data["key"] for event in seen if event.name == "kv"] == ["a/1"]
@@ -156,8 +156,8 @@ def test_streams_are_bounded_given_back_and_leave_the_requests_their_threads(res
         for stream in streams:
             stream.__exit__(None, None, None)
     _until(lambda: rest.node.watchers == 0)
-    with events(rest) as stream:
-        next(stream)
+    with events(rest) as again:
+        next(again)
 
 
 def test_stop_ends_the_streams(rest: Rest) -> None:
