@@ -428,6 +428,7 @@ def test_until_by_id_and_endpoint(client: Client, one: Cluster) -> None:
     with client.flows.writer() as writer:
         writer.put(record(1), until=f"applied:{format_id(one.node.member.id)}")
         writer.put(record(2), until=f"applied:{one.endpoints[0]}")
+        assert counts(client) == {1: 1, 2: 1}, "it is there when the call returns"
 
 
 @pytest.mark.parametrize("where", ["", "applied", "applied:", "everywhere"])
