@@ -144,6 +144,11 @@ class DataDirectoryError(Exception):
     """The data directory cannot be used as it is (another node's, a newer format, damaged): says why and what to do."""
 
 
+class DirectoryUnavailableError(DataDirectoryError):
+    """The directory may be sound, but cannot be used now: in use, not writable, full. Worth another try (exit status
+    `EXIT_TEMPORARY`)."""
+
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -152,3 +157,5 @@ EXIT_STORAGE: Final = 74
 """A failed disk (sysexits' EX_IOERR). systemd must not restart the node: `RestartPreventExitStatus=74`."""
 EXIT_DATA: Final = 65
 """Data that must not be used (EX_DATAERR): damaged, foreign or of a newer format. Not restarted either."""
+EXIT_TEMPORARY: Final = 75
+"""A data directory that cannot be used just now (EX_TEMPFAIL): another process has it, no room. Worth another try."""

@@ -27,6 +27,7 @@ EXIT_STATUS: Final = (
     ("3", "Not available now: try again."),
     ("65", "The data directory is damaged, another node's, or of a newer format (rocinante node)."),
     ("74", "The disk failed (rocinante node)."),
+    ("75", "The data directory cannot be used now, another process has it or there is no room: try again."),
 )
 
 

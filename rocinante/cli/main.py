@@ -33,9 +33,11 @@ from rocinante.errors import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_STORAGE,
+    EXIT_TEMPORARY,
     EXIT_USAGE,
     ConfigError,
     DataDirectoryError,
+    DirectoryUnavailableError,
     RocinanteError,
     StorageError,
 )
@@ -232,7 +234,9 @@ def _failed(error: Exception) -> int:
         return EXIT_USAGE
     if isinstance(error, StorageError | DataDirectoryError):
         complain(str(error))
-        return EXIT_STORAGE if isinstance(error, StorageError) else EXIT_DATA
+        if isinstance(error, StorageError):
+            return EXIT_STORAGE
+        return EXIT_TEMPORARY if isinstance(error, DirectoryUnavailableError) else EXIT_DATA
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")

@@ -51,8 +51,9 @@ def node(
     """Run one node of a cluster.
 
     It leaves the state "not ready" when its log is replayed, and stops gracefully on SIGTERM or Ctrl-C: leadership is
-    handed over, requests in flight are finished. Exit status 2: the file is wrong; 1: a port is taken or the directory
-    cannot be used; 74: the disk failed; 65: the data is damaged or another node's.
+    handed over, requests in flight are finished. Exit status 2: the file is wrong; 1: a port is taken; 75: the data
+    directory cannot be used now (another process has it, no room); 74: the disk failed; 65: the data is damaged or
+    another node's.
     """
     # gRPC's core writes to stderr in a form of its own; the node says itself what an operator needs to know. It reads
     # this when it is imported.

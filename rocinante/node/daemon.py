@@ -25,6 +25,7 @@ from rocinante.errors import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_STORAGE,
+    EXIT_TEMPORARY,
     EXIT_USAGE,
     ConfigError,
     DataDirectoryError,
@@ -129,7 +130,7 @@ class Daemon:
             opened = self._open()
         except DirectoryUnavailableError as error:
             print(f"rocinante: {error}", file=sys.stderr)
-            return EXIT_FAILED
+            return EXIT_TEMPORARY
         except DataDirectoryError as error:
             print(f"rocinante: {error}", file=sys.stderr)
             return EXIT_DATA

@@ -1,6 +1,7 @@
 """A node's storage: hard state, log and snapshots behind the interface of `base`, on disk (`leveldb`) or not
 (`memory`)."""
 
+from rocinante.errors import DirectoryUnavailableError
 from rocinante.storage.base import (
     Engine,
     Identity,
@@ -12,7 +13,7 @@ from rocinante.storage.base import (
     SnapshotStore,
     Write,
 )
-from rocinante.storage.directory import DirectoryUnavailableError, check_unused, found_identity, is_full, unusable
+from rocinante.storage.directory import check_unused, found_identity, is_full, unusable
 from rocinante.storage.leveldb import open_leveldb
 from rocinante.storage.memory import open_memory
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rocinante.errors import DataDirectoryError, StorageError
+from rocinante.errors import DataDirectoryError, DirectoryUnavailableError, StorageError
 from rocinante.identity import format_id, parse_id
 from rocinante.storage.base import Identity
 from rocinante.storage.snapshots import sync_directory
@@ -63,11 +63,6 @@ _NOT_NOW: Final = frozenset(
 )
 """Failures that say nothing about the data: once their cause is gone, the directory is as good as before."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class DirectoryUnavailableError(DataDirectoryError):
-    """The directory may be sound, but cannot be used now: in use, not writable, full. Worth another try (exit status
-    1)."""
 
 
 class DataDirectory:

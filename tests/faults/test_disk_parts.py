@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from rocinante.errors import EXIT_FAILED, EXIT_STORAGE
+from rocinante.errors import EXIT_STORAGE, EXIT_TEMPORARY
 from tests.faults.disk import MIB, Disk, sweep, unusable
 from tests.faults.preload import Act, FaultyDisk, Operation
 from tests.node.tools import FAST, log_since, log_size
@@ -237,7 +237,7 @@ def test_a_disk_without_room_at_a_start_is_worth_another_try(single: tuple[Clust
     cluster.stop(1)
     disk.fail(Operation.WRITE, errno.ENOSPC, match="log/")
     status, said = refused(cluster)
-    assert status == EXIT_FAILED
+    assert status == EXIT_TEMPORARY
     assert "No space left on device; make room and start again" in said
     assert "empty the directory" not in said
     disk.clear()
@@ -248,11 +248,11 @@ def test_a_disk_without_room_at_a_start_is_worth_another_try(single: tuple[Clust
 @pytest.mark.parametrize(
     ("operation", "files", "error", "expected"),
     [
-        (Operation.WRITE, "snapshots", errno.ENOSPC, EXIT_FAILED),
+        (Operation.WRITE, "snapshots", errno.ENOSPC, EXIT_TEMPORARY),
         (Operation.SYNC, "snapshots", errno.EIO, EXIT_STORAGE),
-        (Operation.WRITE, "log/", errno.ENOSPC, EXIT_FAILED),
+        (Operation.WRITE, "log/", errno.ENOSPC, EXIT_TEMPORARY),
         (Operation.SYNC, "log/", errno.EIO, EXIT_STORAGE),
-        (Operation.WRITE, "CATCHING-UP", errno.ENOSPC, EXIT_FAILED),
+        (Operation.WRITE, "CATCHING-UP", errno.ENOSPC, EXIT_TEMPORARY),
         (Operation.SYNC, "CATCHING-UP", errno.EIO, EXIT_STORAGE),
         (Operation.RENAME, "identity.json", errno.EIO, EXIT_STORAGE),
     ],

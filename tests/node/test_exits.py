@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rocinante.errors import EXIT_DATA, EXIT_FAILED, EXIT_STORAGE, EXIT_USAGE
+from rocinante.errors import EXIT_DATA, EXIT_FAILED, EXIT_STORAGE, EXIT_TEMPORARY, EXIT_USAGE
 from tests.node.tools import FAST, Writers, lead, log_since, log_size, others, put_entries, rest
 from tests.support.cluster import ADDRESS, Cluster
 
@@ -52,19 +52,19 @@ def test_a_port_that_is_taken_is_one_line_and_status_1(stopped: Cluster, which: 
     assert not node.data.exists(), "nothing was made"
 
 
-def test_a_directory_that_cannot_be_made_is_one_line_and_status_1(stopped: Cluster) -> None:
+def test_a_directory_that_cannot_be_made_is_one_line_and_status_75(stopped: Cluster) -> None:
     node = stopped.nodes[3]
     before, node.data = node.data, stopped.config / "below-a-file"
     try:
         status, said = ended(stopped, 3)
     finally:
         node.data = before
-    assert (status, len(said)) == (EXIT_FAILED, 1)
+    assert (status, len(said)) == (EXIT_TEMPORARY, 1)
     assert "cannot use" in said[0]
     assert "Not a directory" in said[0]
 
 
-def test_a_directory_that_another_node_uses_is_one_line_and_status_1(stopped: Cluster) -> None:
+def test_a_directory_that_another_node_uses_is_one_line_and_status_75(stopped: Cluster) -> None:
     stopped.start(1, wait=False)
     stopped.wait_ready(1)
     node = stopped.nodes[3]
@@ -74,7 +74,7 @@ def test_a_directory_that_another_node_uses_is_one_line_and_status_1(stopped: Cl
     finally:
         node.data = before
         stopped.stop(1)
-    assert (status, len(said)) == (EXIT_FAILED, 1)
+    assert (status, len(said)) == (EXIT_TEMPORARY, 1)
     assert "is in use by another process" in said[0]
 
 

@@ -163,7 +163,7 @@ def test_a_lost_majority_is_left_behind_by_an_explicit_act(story: Story) -> None
     cluster.wait_applied()
     file = story.file.with_name("left.snap")
     ran = rocinante("snapshot", "save", str(file), "--data-dir", str(cluster.nodes[survivor].data))
-    assert (ran.returncode, "in use by another process" in ran.stderr, file.exists()) == (65, True, False)
+    assert (ran.returncode, "in use by another process" in ran.stderr, file.exists()) == (75, True, False)
     for number in (1, 2, 3):
         cluster.kill(number)
     for number in lost:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from rocinante.errors import EXIT_FAILED, EXIT_STORAGE
+from rocinante.errors import EXIT_STORAGE, EXIT_TEMPORARY
 from tests.faults.equipment import (
     OPTIONS,
     RESERVE_BYTES,
@@ -124,7 +124,7 @@ def disk_full(scene: Scene) -> Iterator[None]:
     yield
     volume.fill()
     status, said = refuses_to_start(scene, number)
-    if status != EXIT_FAILED:
+    if status != EXIT_TEMPORARY:
         raise AssertionError(f"node{number} was started on a full disk and ended with {status}: {said}")
     volume.free()
     scene.cluster.start(number, wait=False)
