@@ -2,6 +2,8 @@
 
 - `@requires(...)` and `@pytest.mark.root`: a test whose needs are not met is skipped with what to do about it, and
   fails where `CI=true`.
+- The processes that tests start keep what Python compiles, as they do where people run them: hundreds of them start,
+  and compiling the software anew costs each of them as much as all else that a node does until it is ready.
 - At the end nothing may be left behind (`tests.support.leaks`): that is an error of the run.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +19,10 @@ import pytest
 from tests.support import leaks, ports, tools
 
 _RUN = leaks.mark_this_run()
+
+# Images of containers often forbid it. `make clean` removes what was kept; git ignores it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
