@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rocinante.limits import MIB
+
 BENCH_CLIENTS_MAX: Final = 10_000
 BENCH_PROCESSES_MAX: Final = 64
 BENCH_KEYS_MAX: Final = 1_000_000
@@ -12,8 +14,8 @@ BENCH_CALLS_MAX: Final = 5_000_000
 BENCH_SECONDS_MAX: Final = 3_600.0
 BENCH_ERROR_PAUSE_S: Final = 0.05
 """A client whose call failed waits so long before its next one, so that a cluster that is away is not hammered."""
-BENCH_START_TIMEOUT_S: Final = 30.0
-"""Until all load processes have connected."""
+BENCH_START_TIMEOUT_S: Final = 120.0
+"""Until all load processes have connected and made their requests."""
 BENCH_FLOWS_MAX: Final = 1 << 30
 """Different flows that the load can make."""
 BENCH_TABLE_MAX: Final = 32_000_000
@@ -23,6 +25,13 @@ BENCH_IN_FLIGHT_MAX: Final = 1_024
 BENCH_OPEN_IN_FLIGHT_MAX: Final = 64
 """The same in an open loop: beyond it a batch is sent late; its latency counts from when it was due all the same."""
 BENCH_STAGES_MAX: Final = 64
+BENCH_PREPARED_BYTES_MAX: Final = 384 * MIB
+"""Requests that a load process makes before it is measured …"""
+BENCH_PREPARED_BATCHES_MAX: Final = 16_384
+"""… and their number: small ones cost little while they are sent."""
+BENCH_PREPARED_RECORDS_PER_S: Final = 1_500_000
+BENCH_PREPARED_BATCHES_PER_S: Final = 2_000
+"""What a closed loop is prepared for, at most."""
 BENCH_FILL_RECORDS: Final = 8_192
 """Records of a batch while a table is filled (fewer where they are large) …"""
 BENCH_FILL_IN_FLIGHT: Final = 4

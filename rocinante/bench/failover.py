@@ -71,21 +71,24 @@ class RateLoad:
 
     def work(self, control: Control) -> Written:
         plan, pattern = self.plan, self.plan.pattern()
+        turns = plan.table // plan.batch
+        batches = [pattern.made(turn * plan.batch, plan.table, request=False) for turn in range(turns)]
         written = Written(np.zeros(plan.table, np.int64), [], [], [], 0, 0, 0)
         lock = threading.Lock()
         assert plan.rate is not None
         interval_s = plan.batch / plan.rate
         with Client(self.endpoints, timeout_s=BENCH_WRITE_TIMEOUT_S) as client:
             client.cluster.members()
+            # It packs what it sends, whatever it is given.
             with client.flows.writer(timeout_s=BENCH_WRITE_TIMEOUT_S) as writer:
                 control.ready()
-                due_s, turn, turns = time.monotonic(), 0, plan.table // plan.batch
+                due_s, turn = time.monotonic(), 0
                 while not control.stopping.is_set():
                     if (pause_s := due_s - time.monotonic()) > 0:
                         control.stopping.wait(pause_s)
                     first, stamp = turn % turns * plan.batch, turn // turns + 1
                     note = _Acknowledged(written, lock, slice(first, first + plan.batch), stamp, due_s)
-                    writer.submit(pattern.batch(first, stamp)).add_done_callback(note)
+                    writer.submit(batches[turn % turns].stamped(stamp)).add_done_callback(note)
                     turn, due_s = turn + 1, due_s + interval_s
                     control.note(turn * plan.batch)
                 try:

@@ -5,12 +5,13 @@ it is an open loop: each batch has a moment when it is due, is sent then however
 and its latency counts from that moment, so a stall is seen in all that it delays: no coordinated omission. A batch that
 fails is counted by its status and not sent again, but for filling a table. One whose time was up, or that was due and
 could not be sent before the end, counts in the latency with the time that it had waited by then. The stamp of a record
-is when its batch was due, in ns of `time.monotonic`.
+is when its batch was due (`records.moment`). Requests are made before the load begins (supply.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from array import array
 from collections import Counter
@@ -24,7 +25,8 @@ from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.crew import Control
 from rocinante.bench.plan import within
-from rocinante.bench.records import Kind, Pattern
+from rocinante.bench.records import Encoding, Kind, Made, Pattern, moment
+from rocinante.bench.supply import Supply
 from rocinante.errors import InvalidArgument, Unavailable
 from rocinante.pb.v1 import flow_pb2
 
@@ -76,6 +78,10 @@ class FlowPlan:
     records: int | None = None
     """End after so many (a whole number of batches), each of which must succeed: filling a table."""
     processes: int = 1
+    encoding: Encoding = Encoding.PACKED
+    """As the client's writer sends batches, or plain."""
+    prepare: int = 0
+    """Records to make before the load begins."""
     zone: int = bounds.BENCH_ZONE
     timeout: float = limits.REQUEST_TIMEOUT_S
     deadline_ms: int = 0
@@ -96,7 +102,20 @@ class FlowPlan:
         self.pattern()
 
     def pattern(self) -> Pattern:
-        return Pattern(self.kind, self.batch, zone=self.zone, deadline_ms=self.deadline_ms, updated_ms=self.updated_ms)
+        return Pattern(
+            self.kind, self.batch, zone=self.zone, deadline_ms=self.deadline_ms, updated_ms=self.updated_ms,
+            encoding=self.encoding,
+        )  # fmt: skip
+
+    @property
+    def most(self) -> int:
+        """The flow of this number is number 0 again."""
+        return self.table if self.updates else bounds.BENCH_FLOWS_MAX
+
+    @property
+    def period(self) -> int | None:
+        """After so many batches the same ones come again."""
+        return self.table // math.gcd(self.table, self.batch) if self.updates else None
 
 
 @dataclass(slots=True)
@@ -118,6 +137,12 @@ class FlowSample:
     """The highest log index that was acknowledged."""
     late: int = 0
     """Batches of an open loop that were sent late, because too many were on their way."""
+    sent_bytes: int = 0
+    """Of the requests, gRPC's own not counted."""
+    sent: int = 0
+    """Batches."""
+    made_late: int = 0
+    """Batches that were not made beforehand."""
 
     @classmethod
     def empty(cls) -> FlowSample:
@@ -143,8 +168,9 @@ class FlowLoad:
         endpoints = self.plan.endpoints
         channels = [channel_to(endpoints[number % len(endpoints)]) for number in self.numbers]
         await connected(channels, endpoints, self.plan.timeout)
+        supply = self._supply()
         writers = [
-            _Writer(self.plan, number, channel, self.sample, control)
+            _Writer(self.plan, number, channel, self.sample, control, supply)
             for number, channel in zip(self.numbers, channels, strict=True)
         ]
         control.ready()
@@ -153,19 +179,38 @@ class FlowLoad:
             await asyncio.gather(*(writer.run() for writer in writers))
         finally:
             self.sample.cpu_s = time.process_time() - busy_s
+            self.sample.made_late = supply.made_late
             await asyncio.gather(*(channel.close() for channel in channels))
         return self.sample
+
+    def _supply(self) -> Supply:
+        """With what its writers will take, in their order."""
+        plan, pattern = self.plan, self.plan.pattern()
+        begin = 0 if plan.updates else plan.first
+
+        def make(chunk: int) -> Made:
+            return pattern.made(begin + chunk * plan.batch, plan.most)
+
+        supply = Supply(make, plan.period)
+        rounds = -(-plan.prepare // (plan.batch * plan.writers))
+        supply.prepare(turn * plan.writers + number for turn in range(rounds) for number in self.numbers)
+        return supply
 
 
 class _Writer:
     def __init__(
-        self, plan: FlowPlan, number: int, channel: grpc.aio.Channel, sample: FlowSample, control: Control
+        self,
+        plan: FlowPlan,
+        number: int,
+        channel: grpc.aio.Channel,
+        sample: FlowSample,
+        control: Control,
+        supply: Supply,
     ) -> None:
         self._plan, self._number, self._sample, self._control = plan, number, sample, control
-        self._pattern = plan.pattern()
+        self._supply = supply
         self._put: Any = channel.unary_unary(PUT, response_deserializer=flow_pb2.PutFlowsResponse.FromString)
         self._next = number
-        self._most = plan.table if plan.updates else bounds.BENCH_FLOWS_MAX
         self._chunks = bounds.BENCH_FLOWS_MAX if plan.records is None else -(-plan.records // plan.batch)
 
     async def run(self) -> None:
@@ -217,8 +262,9 @@ class _Writer:
     async def _send(self, chunk: int, due_s: float) -> str:
         """What went wrong; "" when nothing did."""
         plan, sample = self._plan, self._sample
-        first = (0 if plan.updates else plan.first) + chunk * plan.batch
-        request = self._pattern.request(first % self._most, int(due_s * 1e9), self._most)
+        request = self._supply.take(chunk, moment(due_s))
+        sample.sent += 1
+        sample.sent_bytes += len(request)
         try:
             answer: flow_pb2.PutFlowsResponse = await self._put(request, timeout=plan.timeout)
         except grpc.aio.AioRpcError as error:

@@ -23,7 +23,7 @@ from rocinante.bench.flows import FlowPlan, FlowSample
 from rocinante.bench.measured import Latency, longest_gap_s
 from rocinante.bench.own import OwnCluster
 from rocinante.bench.records import Kind
-from rocinante.bench.running import Running, fresh, leader_of, loads
+from rocinante.bench.running import Running, leader_of, loads, prepared
 from rocinante.errors import InvalidArgument, Unavailable
 
 __all__ = ["RestartRound", "SnapshotRound", "restart", "snapshot"]
@@ -112,7 +112,8 @@ def snapshot(own: OwnCluster, running: Running, plan: FlowPlan, flows: int, roun
     made = []
     for number in range(rounds):
         leader = own.wait_leader()
-        loaded = fresh(replace(plan, endpoints=(leader_of(running.client),), table=flows, updates=True))
+        loaded = replace(plan, endpoints=(leader_of(running.client),), table=flows, updates=True)
+        loaded = prepared(loaded, BENCH_READY_TIMEOUT_S)
         with Crew(loads(loaded)) as crew:
             crew.go()
             running.progress(f"snapshot {number + 1} of {rounds}: before", number, rounds, "")

@@ -22,11 +22,11 @@ from rocinante.bench.crew import Crew
 from rocinante.bench.flows import FlowLoad, FlowPlan, FlowSample
 from rocinante.bench.measured import Latency, NodeFigures, Nodes, costs, differences
 from rocinante.bench.processes import share
-from rocinante.bench.records import Kind
+from rocinante.bench.records import Encoding, Kind
 from rocinante.client import Client, FlowSelection
 from rocinante.errors import RocinanteError, Unavailable
 
-__all__ = ["Progress", "Running", "Stage", "fresh", "leader_of", "loads"]
+__all__ = ["Progress", "Running", "Stage", "fresh", "leader_of", "loads", "prepared"]
 
 Progress = Callable[[str, float, float, str], None]
 """(what is done, how far, of how much, the rate in words)."""
@@ -46,6 +46,14 @@ def fresh(plan: FlowPlan) -> FlowPlan:
     """Records that are written now, and end in an hour."""
     now_ms = time.time_ns() // 1_000_000
     return replace(plan, updated_ms=now_ms, deadline_ms=now_ms + bounds.BENCH_FLOW_LIFE_MS)
+
+
+def prepared(plan: FlowPlan, seconds: float) -> FlowPlan:
+    """Fresh, and its requests made before it begins, for so many seconds of it."""
+    rate = plan.rate
+    if rate is None:
+        rate = min(bounds.BENCH_PREPARED_RECORDS_PER_S, bounds.BENCH_PREPARED_BATCHES_PER_S * plan.batch)
+    return replace(fresh(plan), prepare=int(rate * seconds))
 
 
 def leader_of(client: Client) -> str:
@@ -78,6 +86,20 @@ class Stage:
     def records(self) -> int:
         return self.batches * self.plan.batch
 
+    @property
+    def sent_bytes(self) -> int:
+        return sum(sample.sent_bytes for sample in self.samples)
+
+    @property
+    def sent_records(self) -> int:
+        """Those that failed as well; 1, where there was none."""
+        return max(1, sum(sample.sent for sample in self.samples) * self.plan.batch)
+
+    def record_bytes(self) -> dict[str, float]:
+        """Of a batch like those that were sent, in either encoding, for a record."""
+        sizes = {each: len(replace(self.plan, encoding=each).pattern().made(0, request=False)) for each in Encoding}
+        return {each.value: round(size / self.plan.batch, 2) for each, size in sizes.items()}
+
     def answered(self, since_s: float, until_s: float) -> int:
         """Records that were acknowledged between two moments."""
         times = [np.frombuffer(sample.ended_s, np.float64) for sample in self.samples]
@@ -105,9 +127,12 @@ class Stage:
             "errors": self.errors,
             "sent_late": self.late,
             "given_up": self.given_up,
+            "encoding": plan.encoding.value,
+            "record_bytes": self.record_bytes(),
             "client": {
                 "cpu_s_per_million": round(self.client_cpu_s_per_million, 3),
-                "sent_bytes_per_million": round(1e6 * plan.pattern().batch_bytes / plan.batch),
+                "sent_bytes_per_million": round(1e6 * self.sent_bytes / self.sent_records),
+                "batches_made_late": sum(sample.made_late for sample in self.samples),
             },
             "leader": self.leader,
             "nodes": costs(self.nodes, self.answered),
@@ -178,10 +203,10 @@ class Running:
 
     def stage(self, plan: FlowPlan, *, seconds: float, warm_up: float) -> Stage:
         """Load for so long. Raises Unavailable."""
-        plan = fresh(replace(plan, first=max(plan.first, self.filled.get(plan.kind, 0))))
+        total = warm_up + seconds
+        plan = prepared(replace(plan, first=max(plan.first, self.filled.get(plan.kind, 0))), total)
         with Crew(loads(plan)) as crew:
             crew.go()
-            total = warm_up + seconds
             crew.watch_for(warm_up, self._told(plan, 0.0, total))
             before, began_s = self.nodes.figures(), time.monotonic()
             crew.watch_for(seconds, self._told(plan, warm_up, total))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rocinante.bench.bounds import BENCH_POLL_S, BENCH_WATCH_END_S
 from rocinante.bench.crew import Control
-from rocinante.bench.records import stamp_of
+from rocinante.bench.records import passed_s, stamp_of
 from rocinante.client import Client, EventKind, FlowWatch
 
 __all__ = ["Watched", "Watcher", "close_at"]
@@ -77,9 +77,9 @@ class Watcher:
                     close_at(control, changes)
             elif change.batch and not in_table and (stamp := stamp_of(change.batch, self.zone)) is not None:
                 now_s = time.monotonic()
-                due_ns, records = stamp
+                due, records = stamp
                 seen.read_s.append(now_s)
-                seen.lag_s.append(now_s - due_ns / 1e9)
+                seen.lag_s.append(passed_s(due, now_s))
                 seen.records.append(records)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -24,7 +24,7 @@ from rich.progress import Progress as Bar
 from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.own import OwnCluster
-from rocinante.bench.records import Kind
+from rocinante.bench.records import Encoding, Kind
 from rocinante.bench.running import Progress, Running
 from rocinante.cli.common import CLUSTER_VARIABLE, Settings, settings
 from rocinante.cli.output import complain, console
@@ -33,6 +33,7 @@ from rocinante.errors import InvalidArgument, RocinanteError, Unavailable
 from rocinante.version import __version__
 
 __all__ = [
+    "EncodingOption",
     "KindOption",
     "OwnOption",
     "Target",
@@ -50,7 +51,9 @@ OwnOption = Annotated[
     typer.Option("--own-cluster", help="Start three nodes here, and measure them (the default without --cluster)."),
 ]
 KindOption = Annotated[Kind, typer.Option(help="Of the flows: ipv4, ipv6, or variable (with a backend's name).")]
-_NODES: Final = 3
+EncodingOption = Annotated[
+    Encoding, typer.Option(help="Of the batches: packed, as the client's writer sends them, or plain.")
+]
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ from rocinante.bench import bounds
 from rocinante.bench.failover import Failover, run
 from rocinante.bench.flows import FlowPlan
 from rocinante.bench.plan import within
-from rocinante.bench.records import Kind
+from rocinante.bench.records import Encoding, Kind
 from rocinante.bench.restart import restart as measure_restart
 from rocinante.bench.restart import snapshot as measure_snapshot
-from rocinante.cli.bench_common import KindOption, document, own_cluster, rounded
+from rocinante.cli.bench_common import EncodingOption, KindOption, document, own_cluster, rounded
 from rocinante.cli.bench_flows import check_flows
 from rocinante.cli.common import settings
 from rocinante.cli.output import complain, say, say_json, say_table
@@ -132,20 +132,21 @@ def snapshot(
     rate: Annotated[float, typer.Option(help="Updates a second meanwhile.")] = 20_000,
     batch: Annotated[int, typer.Option(help="Records of a batch: small, so that a stall is seen.")] = 100,
     kind: KindOption = Kind.IPV4,
+    encoding: EncodingOption = Encoding.PACKED,
 ) -> None:
     """Have the leader take snapshots of a table under a small load: the longest time without an acknowledged write
     meanwhile, and in as long a time before."""
     within("flows", flows, 1, bounds.BENCH_TABLE_MAX)
     within("rounds", rounds, 1, bounds.BENCH_ROUNDS_MAX)
     check_flows(flows, batch)
-    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=flows)
+    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=flows, encoding=encoding)
     with own_cluster(ctx, "snapshot") as (target, own):
         found = measure_snapshot(own, target.running, plan, flows, rounds)
         rows_json = [
             {**rounded(one), "during": one.during.document(), "before": one.before.document()} for one in found
         ]
         result = document(
-            "snapshot", target, kind=kind.value, flows=flows, rate=rate, batch=batch,
+            "snapshot", target, kind=kind.value, flows=flows, rate=rate, batch=batch, encoding=encoding.value,
             gap_max_s=round(max(one.gap_s for one in found), 4),
             gap_before_max_s=round(max(one.gap_before_s for one in found), 4),
             rounds=rows_json,

@@ -17,9 +17,10 @@ from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.flows import FlowPlan
 from rocinante.bench.plan import within
-from rocinante.bench.records import Kind
+from rocinante.bench.records import Encoding, Kind
 from rocinante.bench.running import Running, Stage, leader_of
 from rocinante.cli.bench_common import (
+    EncodingOption,
     KindOption,
     OwnOption,
     clearing,
@@ -50,6 +51,7 @@ def flows(
         ),
     ] = None,
     kind: KindOption = Kind.IPV4,
+    encoding: EncodingOption = Encoding.PACKED,
     table: Annotated[str, typer.Option(help="Flows that are put before the measurement.")] = "0",
     updates: Annotated[bool, typer.Option("--updates", help="Write those again, instead of new flows.")] = False,
     seconds: Annotated[float, typer.Option(help="How long a stage is measured.")] = 10.0,
@@ -84,7 +86,7 @@ def flows(
             there,
             FlowPlan(
                 (), kind, size, count, depth, speed, updates, there, processes=min(processes, count),
-                timeout=chosen.timeout_s or limits.REQUEST_TIMEOUT_S_MAX,
+                encoding=encoding, timeout=chosen.timeout_s or limits.REQUEST_TIMEOUT_S_MAX,
             ),
         )
         for there, size, count, depth, speed in combinations
@@ -116,9 +118,9 @@ def _run(running: Running, plans: Plans, seconds: float, warm_up: float, endpoin
 
 def _print(stages: list[Stage]) -> None:
     columns = ("kind", "table", "batch", "load", "flows/s", "p50 ms", "p99 ms", "max ms", "errors",
-               "CPU s/M", "disk MB/M", "wire MB/M", "MB", "elections")  # fmt: skip
+               "B/record", "CPU s/M", "disk MB/M", "wire MB/M", "MB", "elections")  # fmt: skip
     rows = [_row(stage) for stage in stages]
-    say_table(columns, rows, right=columns[1:], spare=("kind", "MB", "elections", "wire MB/M"))
+    say_table(columns, rows, right=columns[1:], spare=("kind", "MB", "elections", "wire MB/M", "B/record"))
 
 
 def _row(stage: Stage) -> tuple[Any, ...]:
@@ -132,7 +134,7 @@ def _row(stage: Stage) -> tuple[Any, ...]:
     memory = " ".join(f"{node.get('memory_bytes', 0) / 1e6:.0f}" for node in nodes)
     elections = str(sum(node["elections"] for node in nodes))
     head = (plan.kind.value, what, f"{plan.batch:,}", load, f"{stage.per_second:,.0f}")
-    return (*head, *latency, errors, *costs, memory, elections)
+    return (*head, *latency, errors, f"{stage.sent_bytes / stage.sent_records:.1f}", *costs, memory, elections)
 
 
 def _costs(nodes: list[dict[str, Any]], name: str, unit: float) -> str:

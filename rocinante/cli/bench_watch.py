@@ -15,10 +15,10 @@ from rocinante.bench.crew import Crew
 from rocinante.bench.flows import FlowPlan, FlowSample
 from rocinante.bench.measured import Latency, differences
 from rocinante.bench.plan import within
-from rocinante.bench.records import Kind
-from rocinante.bench.running import fresh, leader_of, loads
+from rocinante.bench.records import Encoding, Kind
+from rocinante.bench.running import leader_of, loads, prepared
 from rocinante.bench.watch import Watched, Watcher
-from rocinante.cli.bench_common import KindOption, OwnOption, Target, clearing, cluster_or_own, document
+from rocinante.cli.bench_common import EncodingOption, KindOption, OwnOption, Target, clearing, cluster_or_own, document
 from rocinante.cli.common import settings
 from rocinante.cli.output import complain, say, say_json, say_table
 from rocinante.errors import EXIT_FAILED
@@ -32,6 +32,7 @@ def watch(
     rate: Annotated[float, typer.Option(help="Updates a second.")] = 100_000,
     batch: Annotated[int, typer.Option(help="Records of a batch.")] = 4_096,
     kind: KindOption = Kind.IPV4,
+    encoding: EncodingOption = Encoding.PACKED,
     table: Annotated[int, typer.Option(help="Flows that are there, and are updated.")] = 100_000,
     seconds: Annotated[float, typer.Option(help="How long it is measured.")] = 10.0,
     warm_up: Annotated[float, typer.Option(help="Seconds of load before.")] = 2.0,
@@ -44,7 +45,7 @@ def watch(
     within("seconds", seconds, 0.1, bounds.BENCH_SECONDS_MAX)
     within("warm-up", warm_up, 0, bounds.BENCH_SECONDS_MAX)
     timeout = settings(ctx).timeout_s or limits.REQUEST_TIMEOUT_S_MAX
-    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=table, timeout=timeout)
+    plan = FlowPlan(kind=kind, batch=batch, rate=rate, updates=True, table=table, encoding=encoding, timeout=timeout)
     with cluster_or_own(ctx, own=own_cluster) as target, clearing(target, keep=keep):
         found = _measure(target, plan, watchers, seconds, warm_up)
         result = document("watch", target, **found)
@@ -61,7 +62,7 @@ def watch(
 def _measure(target: Target, plan: FlowPlan, watchers: int, seconds: float, warm_up: float) -> dict[str, Any]:
     running = target.running
     running.fill(plan.kind, plan.table)
-    plan = fresh(replace(plan, endpoints=(leader_of(target.client),)))
+    plan = prepared(replace(plan, endpoints=(leader_of(target.client),)), warm_up + seconds)
     members = [member.endpoint for member in target.client.cluster.members().members]
     jobs = [Watcher(number, members[number % len(members)], plan.zone) for number in range(watchers)]
     with Crew(jobs) as crew, Crew(loads(plan)) as load:
@@ -85,6 +86,7 @@ def _measure(target: Target, plan: FlowPlan, watchers: int, seconds: float, warm
         "rate": plan.rate,
         "batch": plan.batch,
         "table": plan.table,
+        "encoding": plan.encoding.value,
         "seconds": round(ended_s - began_s, 3),
         "written_per_second": round(written / (ended_s - began_s), 1),
         "errors": {name: count for sample in samples for name, count in sample.errors.items()},

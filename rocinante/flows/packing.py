@@ -116,6 +116,13 @@ def least(batch: Buffer, field: str) -> int:
     return next(column.base for column in _columns(batch, layout, count) if column.name == field)
 
 
+def base_at(batch: Buffer, field: str) -> int:
+    """Where the smallest value of a field stands in such a batch: who changes it moves the whole column."""
+    layout = _LAYOUTS[batch[_KIND_AT]]
+    *_, count = HEADER.unpack_from(batch)
+    return next(column.at - column.field_bytes for column in _columns(batch, layout, count) if column.name == field)
+
+
 def unpacked_bytes(batch: Buffer) -> int:
     """The length of what `unpacked` makes of a batch, by its header alone."""
     if not is_packed(batch):

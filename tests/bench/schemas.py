@@ -11,6 +11,7 @@ TEXT: Final[Schema] = {"type": "string", "minLength": 1}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
 ENDPOINT: Final[Schema] = {"type": "string", "pattern": r"^127\.0\.0\.1:[0-9]+$"}
 KIND: Final[Schema] = {"enum": ["ipv4", "ipv6", "variable"]}
+ENCODING: Final[Schema] = {"enum": ["packed", "plain"]}
 
 
 def members(**properties: Schema) -> Schema:
@@ -59,7 +60,9 @@ STAGE: Final = members(
     errors=ERRORS,
     sent_late=COUNT,
     given_up=COUNT,
-    client=members(cpu_s_per_million=NUMBER, sent_bytes_per_million=COUNT),
+    encoding=ENCODING,
+    record_bytes=members(packed=NUMBER, plain=NUMBER),
+    client=members(cpu_s_per_million=NUMBER, sent_bytes_per_million=COUNT, batches_made_late=COUNT),
     leader=TEXT,
     nodes=several(NODE),
 )
@@ -77,6 +80,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         rate=NUMBER,
         batch=COUNT,
         table=COUNT,
+        encoding=ENCODING,
         seconds=NUMBER,
         written_per_second=NUMBER,
         errors=ERRORS,
@@ -152,6 +156,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         flows=COUNT,
         rate=NUMBER,
         batch=COUNT,
+        encoding=ENCODING,
         gap_max_s=NUMBER,
         gap_before_max_s=NUMBER,
         rounds=several(

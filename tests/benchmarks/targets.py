@@ -1,9 +1,10 @@
 """The same flow records for three systems, and how each takes them: what `tests.benchmarks.compare` loads.
 
-A record is a key of 16 bytes and a value of 74 (docs/flow-format.md, IPv4). Rocinante gets batches (Flow/Put), Redis
-pipelines of SET with `WAIT 1` at the end (so that the primary and a replica have it, both synced), etcd transactions
-of at most 128 puts. Requests are made beforehand but for their keys, by numpy, in the same way for all three: the load
-generator costs each of them next to nothing. Every answer is checked.
+A record is a key of 16 bytes and a value of 74 (docs/flow-format.md, IPv4), out of the mix of bench/traffic.py;
+all three store the same bytes of it. Rocinante gets batches (Flow/Put), packed as its client's writer packs them, or
+plain; Redis pipelines of SET with `WAIT 1` at the end (so that the primary and a replica have it, both synced), etcd
+transactions of at most 128 puts. Requests are made before a turn, in the same way for all three, so that no system is
+measured with the making of its load. Every answer is checked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -19,7 +21,7 @@ import numpy as np
 from rocinante.bench.bounds import BENCH_ZONE
 from rocinante.bench.flows import PUT as FLOW_PUT
 from rocinante.bench.flows import channel_to
-from rocinante.bench.records import Kind, Pattern
+from rocinante.bench.records import HEADER_BYTES, Encoding, Kind, Pattern
 from rocinante.client import Client, FlowSelection
 from rocinante.pb.etcd import rpc_pb2
 from rocinante.pb.v1 import flow_pb2
@@ -35,6 +37,7 @@ TXN_PUTS_MAX: Final = 128
 """etcd's own bound (--max-txn-ops)."""
 TIMEOUT_S: Final = 60.0
 LIFE_MS: Final = 24 * 3_600_000
+STAMP: Final = 1
 TXN: Final = "/etcdserverpb.KV/Txn"
 RANGE: Final = "/etcdserverpb.KV/Range"
 _WAIT: Final = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$5\r\n60000\r\n"
@@ -59,8 +62,11 @@ class Setting:
 class Sender(Protocol):
     """One connection."""
 
-    async def send(self, first: int) -> None:
-        """The batch of flows from that number on, acknowledged. Raises AssertionError for another answer."""
+    def make(self, first: int) -> Sequence[bytes]:
+        """The requests of the batch of flows from that number on. Any sender of the system may send them."""
+
+    async def send(self, made: Sequence[bytes]) -> None:
+        """Until they are acknowledged. Raises AssertionError for another answer."""
 
     async def close(self) -> None: ...
 
@@ -78,28 +84,30 @@ class Target(Protocol):
     def clear(self) -> None: ...
 
 
-def pattern(records: int) -> Pattern:
+def pattern(records: int, encoding: Encoding = Encoding.PLAIN) -> Pattern:
     now_ms = time.time_ns() // 1_000_000
-    return Pattern(Kind.IPV4, records, zone=BENCH_ZONE, deadline_ms=now_ms + LIFE_MS, updated_ms=now_ms)
+    return Pattern(
+        Kind.IPV4, records, zone=BENCH_ZONE, deadline_ms=now_ms + LIFE_MS, updated_ms=now_ms, encoding=encoding
+    )
 
 
 def pairs(made: Pattern, first: int) -> tuple[np.ndarray, np.ndarray]:
     """(keys, values) of a batch, a row each."""
-    rows = np.frombuffer(made.batch(first, first + 1), np.uint8, offset=12).reshape(made.records, -1)
+    rows = np.frombuffer(made.batch(first, STAMP), np.uint8, offset=HEADER_BYTES).reshape(made.records, -1)
     return rows[:, :KEY_BYTES], rows[:, KEY_BYTES:]
 
 
 class Rocinante:
     name: Final = "rocinante"
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, encoding: Encoding) -> None:
+        self._cluster, self._encoding = cluster, encoding
 
     def pids(self) -> list[int]:
         return [self._cluster.pid(number) for number in self._cluster.running()]
 
     async def connect(self, setting: Setting) -> Sender:
-        return _FlowSender(self._cluster.endpoint(self._cluster.wait_leader()), setting)
+        return _FlowSender(self._cluster.endpoint(self._cluster.wait_leader()), setting, self._encoding)
 
     def records(self) -> list[int]:
         self._cluster.wait_applied(timeout_s=TIMEOUT_S)
@@ -112,13 +120,16 @@ class Rocinante:
 
 
 class _FlowSender:
-    def __init__(self, endpoint: str, setting: Setting) -> None:
-        self._pattern, self._batch = pattern(setting.batch), setting.batch
+    def __init__(self, endpoint: str, setting: Setting, encoding: Encoding) -> None:
+        self._pattern, self._batch = pattern(setting.batch, encoding), setting.batch
         self._channel = channel_to(endpoint)
         self._put: Any = self._channel.unary_unary(FLOW_PUT, response_deserializer=flow_pb2.PutFlowsResponse.FromString)
 
-    async def send(self, first: int) -> None:
-        answer: flow_pb2.PutFlowsResponse = await self._put(self._pattern.request(first, first + 1), timeout=TIMEOUT_S)
+    def make(self, first: int) -> Sequence[bytes]:
+        return [self._pattern.request(first, STAMP)]
+
+    async def send(self, made: Sequence[bytes]) -> None:
+        answer: flow_pb2.PutFlowsResponse = await self._put(made[0], timeout=TIMEOUT_S)
         assert answer.records == self._batch, answer
 
     async def close(self) -> None:
@@ -169,12 +180,14 @@ class _TxnSender:
         self._channel = channel_to(endpoint)
         self._txn: Any = self._channel.unary_unary(TXN, response_deserializer=rpc_pb2.TxnResponse.FromString)
 
-    async def send(self, first: int) -> None:
+    def make(self, first: int) -> Sequence[bytes]:
         keys, values = pairs(self._pattern, first)
         self._rows[:, self._key_at : self._key_at + KEY_BYTES] = keys
         self._rows[:, self._value_at : self._value_at + VALUE_BYTES] = values
-        parts = [self._rows[at : at + self._puts].tobytes() for at in range(0, len(self._rows), self._puts)]
-        answers = await asyncio.gather(*(self._txn(part, timeout=TIMEOUT_S) for part in parts))
+        return [self._rows[at : at + self._puts].tobytes() for at in range(0, len(self._rows), self._puts)]
+
+    async def send(self, made: Sequence[bytes]) -> None:
+        answers = await asyncio.gather(*(self._txn(part, timeout=TIMEOUT_S) for part in made))
         assert sum(len(answer.responses) for answer in answers) == len(self._rows), "not every put was answered"
 
     async def close(self) -> None:
@@ -218,13 +231,16 @@ class _PipelineSender:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reading = asyncio.create_task(self._read())
 
-    async def send(self, first: int) -> None:
+    def make(self, first: int) -> Sequence[bytes]:
         keys, values = pairs(self._pattern, first)
         self._rows[:, self._key_at : self._key_at + KEY_BYTES] = keys
         self._rows[:, self._value_at : self._value_at + VALUE_BYTES] = values
+        return [self._rows.tobytes() + _WAIT]
+
+    async def send(self, made: Sequence[bytes]) -> None:
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(answered)
-        self._writer.write(self._rows.tobytes() + _WAIT)
+        self._writer.write(made[0])
         await answered
 
     async def _read(self) -> None:
