@@ -53,8 +53,19 @@ PEER_PROBLEMS_SAID_MAX: Final = 16
 """Different reasons that the log gets why one peer is cut off, until it is back."""
 PEER_GONE_TIMEOUT_S: Final = 0.3
 """How long it may take to find out whether the host of a peer that went silent refuses connections."""
-GONE_CAMPAIGN_MS_MAX: Final = 100
-"""The random delay before a follower whose leader's process has ended runs for election."""
+PEER_GONE_LOOKS_S: Final = (0.02, 0.04, 0.08, 0.16)
+"""Pauses before it is looked again where it still took one: a process that was killed closes its connections and the
+socket that it listens on one after the other."""
+GONE_CAMPAIGN_MS_MIN: Final = 20
+"""From when a follower knows that the leader's process has ended until the first one runs for election: before that the
+others may not know it, and then they do not answer …"""
+GONE_CAMPAIGN_MS_MAX: Final = 40
+"""… drawn at random up to this, for those that do not agree on who comes first …"""
+GONE_CAMPAIGN_STEP_MS: Final = 150
+"""… and so much more for each that comes before, in the order of the ids: longer than an election takes, so that no two
+split the votes."""
+GONE_CAMPAIGNS_MAX: Final = 4
+"""How often it runs, while nobody is elected, before it leaves it to the election time-out."""
 PEER_DIAL_TIMEOUT_S: Final = 2.0
 PEER_KEEPALIVE_MS: Final = 5_000
 PEER_KEEPALIVE_TIMEOUT_MS: Final = 5_000

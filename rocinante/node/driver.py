@@ -140,24 +140,39 @@ class Driver:
     def peer_gone(self, peer: int) -> None:
         """The peer's host refuses connections, so its process has ended. If it led, do not wait for the time-out.
 
-        The others see it at the same moment; a random delay keeps them from asking each other for votes at once.
+        The others see it at about the same moment. They run one after the other, so that they do not split the votes:
+        whoever comes first is elected before the next one runs, unless its log is behind.
         """
         core = self.core
         if core.role is not Role.FOLLOWER or core.leader != peer or self._recovery.active or self._loop is None:
             return
         logger.info("the leader, %s, has ended; electing another", self._membership.name_of(peer))
         core.forget_leader()
-        self._loop.call_later(random.uniform(0, limits.GONE_CAMPAIGN_MS_MAX / 1000), self._campaign_if_leaderless)
+        self._campaign_later(sum(voter < core.id for voter in core.config.voters - {peer}), 1)
+
+    def _campaign_later(self, place: int, campaign: int) -> None:
+        """After those that come before."""
+        delay_ms = random.uniform(limits.GONE_CAMPAIGN_MS_MIN, limits.GONE_CAMPAIGN_MS_MAX)
+        delay_ms += place * limits.GONE_CAMPAIGN_STEP_MS
+        if self._loop is not None:
+            self._loop.call_later(delay_ms / 1000, self._campaign_if_leaderless, place, campaign, self.core.term)
 
     def later(self, delay_s: float, act: Callable[[], None]) -> None:
         """Run something on this thread after a while, unless the driver has stopped by then. (On this thread.)"""
         if self._loop is not None:
             self._loop.call_later(delay_s, lambda: self._or_die(act) if self._running else None)
 
-    def _campaign_if_leaderless(self) -> None:
-        if self._running and self.core.role is Role.FOLLOWER and self.core.leader == NONE:
-            self._or_die(self.core.campaign)
+    def _campaign_if_leaderless(self, place: int, campaign: int, term: int) -> None:
+        """Run for election, unless one has begun meanwhile; and look again later whether that came to nothing: who was
+        asked did not know yet that the leader has ended, or two ran at once after all."""
+        core = self.core
+        if not self._running or core.leader != NONE or core.role in (Role.LEADER, Role.NOT_READY):
+            return
+        if core.term == term:
+            self._or_die(core.campaign)
             self._turn()
+        if campaign < limits.GONE_CAMPAIGNS_MAX:
+            self._campaign_later(place + len(core.config.voters), campaign + 1)
 
     def _schedule(self) -> None:
         """There is work: one turn, soon. Everything that comes until then is in it."""

@@ -160,14 +160,18 @@ class Channel:
         """A host that refuses the connection lives, but the node on it does not: no need to wait for a time-out."""
         if self._on_gone is None or not self.connects:
             return
-        try:
-            dial = asyncio.open_connection(self.peer.address, self.peer.port)
-            _, writer = await asyncio.wait_for(dial, limits.PEER_GONE_TIMEOUT_S)
-        except ConnectionRefusedError:
-            self._on_gone(self.peer.id)
-        except (OSError, TimeoutError):
-            return
-        else:
+        for pause_s in (0.0, *limits.PEER_GONE_LOOKS_S):
+            await asyncio.sleep(pause_s)
+            try:
+                dial = asyncio.open_connection(self.peer.address, self.peer.port)
+                _, writer = await asyncio.wait_for(dial, limits.PEER_GONE_TIMEOUT_S)
+            except ConnectionRefusedError:
+                self._on_gone(self.peer.id)
+                return
+            except TimeoutError:
+                return
+            except OSError:
+                continue  # reset: it took the connection in the moment in which it ended
             writer.close()
 
     def _opened(self) -> None:

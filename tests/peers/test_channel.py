@@ -78,3 +78,39 @@ def test_reasons_that_take_turns_are_told_once_each_until_the_peer_is_back(caplo
     assert len(set(problems)) == len(problems)
     assert not any("Internal error from Core" in problem for problem in problems)
     assert connected[0].endswith("connected")
+
+
+async def looked(takes: int, resets: bool) -> list[int]:
+    """What a channel says of a peer whose socket takes so many connections before it is closed; -1: it stays open."""
+    gone: list[int] = []
+    taken = 0
+
+    def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == takes:
+            server.close()
+        if resets:
+            writer.transport.abort()
+        writer.close()
+
+    server = await asyncio.start_server(take, HOST, 0)
+    port = server.sockets[0].getsockname()[1]
+    member = Member(server_id(HOST, port), "node2", HOST, port, 0)
+    outbox = Outbox(messages_max=16, bytes_max=limits.MIB)
+    hello = pb.Hello(sender=1, to=member.id)
+    channel = Channel("heartbeat", member, hello, outbox, on_change=lambda: None, on_gone=gone.append)
+    channel.connects = 1
+    if not takes:
+        server.close()
+    await channel._look_whether_gone()
+    server.close()
+    assert set(gone) <= {member.id}
+    return gone
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
+@pytest.mark.parametrize(("takes", "gone"), [(0, 1), (1, 1), (2, 1), (-1, 0)])
+def test_a_process_that_is_killed_may_take_connections_for_a_moment(takes: int, gone: int, resets: bool) -> None:
+    """Its sockets are closed one after the other: it is looked again, before an election is left to the time-out."""
+    assert len(asyncio.run(looked(takes, resets))) == gone
