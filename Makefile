@@ -13,7 +13,7 @@ SEEDS ?= 500
 SECONDS ?= 60
 PYTHON_FILES := rocinante tests setup.py packaging
 
-.PHONY: help run test verify format lock proto wheel package bench bench-flows bench-goals chaos simulate simulate-coverage faults fuzz mutations conformance soak molecule clean distclean setup setup-dev
+.PHONY: help run test verify format lock proto wheel package systemd-test bench bench-flows bench-goals chaos simulate simulate-coverage faults fuzz mutations conformance soak molecule clean distclean setup setup-dev
 
 help: ## what there is (this list)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -29,7 +29,7 @@ test: setup-dev ## all tests, with what they need from apt when run as root (ARG
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
 	$(PY) -m ruff check $(PYTHON_FILES)
-	$(PY) -m mypy --strict rocinante packaging tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft tests/hosts tests/ansible
+	$(PY) -m mypy --strict rocinante packaging tests/tools tests/support tests/node tests/chaos tests/simulation tests/linearizability tests/fuzz tests/faults tests/mutations tests/raft tests/hosts tests/ansible tests/systemd
 	$(PY) -m tests.tools.generate_proto --check
 	$(PY) -m tests.tools.check_lock
 	$(PY) -m pytest -q -p no:cacheprovider tests/architecture
@@ -51,6 +51,10 @@ wheel: setup ## build the wheel into dist/
 
 package: setup ## build the Debian package into dist/ (ARGS="--version 0.2.0": as that version, for tests of upgrades)
 	@$(PY) packaging/deb/build.py $(ARGS)
+
+systemd-test: setup-dev ## as root: the package's life, and the units on a real systemd host (minutes)
+	@$(BOOTSTRAP) apt-test
+	$(PY) -m pytest -p no:cacheprovider tests/packaging/life_of_package.py tests/systemd/on_a_host.py $(ARGS)
 
 bench: setup-dev ## puts and reads per second of three nodes on this machine, and how they compare with etcd's
 	@$(BOOTSTRAP) apt-test
