@@ -1,11 +1,13 @@
 """Writers during an operation, and what they saw: `python -m tests.hosts.load ENDPOINTS --rest ENDPOINTS --report F`.
 
 Eight writers of the Python client with its default retries and time-outs, each writing keys of its own, one after the
-other, until SIGTERM, a file, or a time. Beside them a watcher for each node notes when it is away and whether it led.
-Then every acknowledged key is read back. The report, one JSON object: `acknowledged`, `errors` (what the application
-saw), `lost` (acknowledged, but not there with its value), `twice` (there, but written more than once), `gap_ms`, the
-longest time without an acknowledgement, and `nodes`: for each node that went away, in order, how long, whether it led
-when its turn began, and the longest gap of its turn. A turn begins when the one before ended: when that node was back.
+other with a short pause, until SIGTERM, a file, or a time. (Without a pause they take all of a small machine, whose
+nodes then wait for the processor and not for each other.) Beside them a watcher for each node notes when it is away
+and whether it led. Then every acknowledged key is read back. The report, one JSON object: `acknowledged`, `errors`
+(what the application saw), `lost` (acknowledged, but not there with its value), `twice` (there, but written more than
+once), `gap_ms`, the longest time without an acknowledgement, and `nodes`: for each node that went away, in order, how
+long, whether it led when its turn began, and the longest gap of its turn. A turn begins when the one before ended:
+when that node was back.
 
 Exit status 1 when something was lost, written twice or seen as an error, or a gap was longer than it may be.
 """
@@ -30,6 +32,7 @@ from rocinante.errors import RocinanteError
 
 WRITERS: Final = 8
 VALUE: Final = "x" * 100
+PAUSE_S: Final = 0.01
 POLL_S: Final = 0.1
 POLL_TIMEOUT_S: Final = 2.0
 SHOWN_MAX: Final = 20
@@ -58,6 +61,7 @@ class Writer:
                 else:
                     self.acknowledged[key] = value
                     self.acks.append(time.monotonic())
+                stop.wait(PAUSE_S)
 
 
 @dataclass(slots=True)

@@ -23,8 +23,13 @@ _LAUNCH: Final = """\
 set -e
 for directory in {cgroups}; do echo $$ >$directory/cgroup.procs; done
 mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work} {root}
-exec systemd-nspawn --quiet --directory={root} --hostname={name} --network-namespace-path={netns} \
-    --register=no --keep-unit --resolv-conf=off --timezone=off --link-journal=no --console=pipe --boot
+# 133: it wants to boot again, which with --keep-unit is for whoever runs it.
+while :; do
+    systemd-nspawn --quiet --directory={root} --hostname={name} --network-namespace-path={netns} \
+        --register=no --keep-unit --resolv-conf=off --timezone=off --link-journal=no --console=pipe --boot && exit
+    status=$?
+    [ $status = 133 ] || exit $status
+done
 """
 
 
@@ -85,7 +90,7 @@ class Machine:
         """Its process 1, as we see it."""
         try:
             pid = int((self.directory / "pid").read_text())
-            children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            children = [grandchild for child in _children(pid) for grandchild in _children(child)]
         except (OSError, ValueError):
             return None
         for child in children:
@@ -135,3 +140,7 @@ class Machine:
 
     def __str__(self) -> str:
         return f"{self.name} {self.address}"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
