@@ -151,6 +151,8 @@ LOG_PROGRESS_ENTRIES: Final = 2048
 """How often a load reports its progress."""
 SNAPSHOT_HEADER_BYTES_MAX: Final = 1 * MIB
 SNAPSHOT_READ_BYTES: Final = 1 * MIB
+SNAPSHOT_SYNC_BYTES: Final = 4 * MIB
+"""A snapshot's file is synced whenever so much more of it was written: the log's syncs wait for no more than that."""
 
 # --- configuration (config/)
 CONFIG_FILE_BYTES_MAX: Final = 256 * KIB

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
+from rocinante import limits
 from rocinante.errors import DataDirectoryError, StorageError
 from rocinante.storage import Engine, open_leveldb, open_memory
 from tests.storage.tools import ME, append, meta, opened, reloaded, snapshot, span
@@ -64,6 +67,47 @@ def test_a_wrong_digest_is_refused(engine: Engine) -> None:
     sink.write(b"what came")
     sink.finish(expected_digest=blake2b(b"what came", digest_size=32).digest())
     assert len(engine.snapshots.list()) == 1
+
+
+def test_a_long_one_is_synced_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the log's next sync does not wait for all of it."""
+    engine, _ = opened(tmp_path)
+    monkeypatch.setattr(limits, "SNAPSHOT_SYNC_BYTES", 3000)
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    sink = engine.snapshots.create(meta(5))
+    before = next(tmp_path.rglob(".writing-*")).stat().st_size
+    for _ in range(7):
+        sink.write(bytes(1000))
+    assert len(synced) == 2
+    assert synced[1] - synced[0] == 3000
+    assert synced[0] >= before + 3000
+    written = sink.finish()
+    assert b"".join(engine.snapshots.read(written, 1000)) == bytes(7000)
+    engine.close()
+
+
+def test_a_sync_that_fails_while_it_is_written_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = opened(tmp_path)
+    monkeypatch.setattr(limits, "SNAPSHOT_SYNC_BYTES", 1000)
+
+    def fdatasync(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sink = engine.snapshots.create(meta(5))
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with pytest.raises(StorageError, match=r"cannot write the snapshot .*Input/output error"):
+        sink.write(bytes(1000))
+    monkeypatch.undo()
+    assert engine.snapshots.list() == []
+    assert not list(tmp_path.rglob(".writing-*"))
+    engine.close()
 
 
 def test_pruning_keeps_the_newest(engine: Engine) -> None:
