@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from rocinante import convert, limits
-from rocinante.flows import FlowRecord, FlowTuple, TcpState, encode_batch
+from rocinante.flows import FlowRecord, FlowTuple, TcpState, encode_batch, packed
 from rocinante.pb.v1 import cluster_pb2
 from rocinante.pb.v1 import flow_pb2 as pb
+from rocinante.services.call import Calls
+from rocinante.services.flow import INLINE_RECORDS_MAX
 from tests.services.wire import Wire
 from tests.support.local_node import LocalNode
 
@@ -97,14 +101,44 @@ def test_an_object_without_an_update_time_gets_the_nodes(wire: Wire) -> None:
 
 
 def test_a_large_batch_of_objects_and_of_bytes(wire: Wire, node: LocalNode) -> None:
-    records = [
-        FlowRecord(FlowTuple.from_text("tcp", f"10.0.{n // 250}.{n % 250}:1", "10.9.9.9:2"), updated_ms=1)
-        for n in range(2000)
-    ]
+    records = _many(2000)
     assert put_objects(wire, *records).records == 2000
     assert put_batch(wire, *records).records == 2000
     assert node.state.flows_count() == 2000
     assert len(get(wire, *(one.original for one in records)).results) == 2000
+
+
+def _many(count: int, **more: object) -> list[FlowRecord]:
+    tuples = (FlowTuple.from_text("tcp", f"10.0.{n // 250}.{n % 250}:1", "10.9.9.9:2") for n in range(count))
+    return [FlowRecord(one, updated_ms=1, **more) for one in tuples]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "pack", "on_the_loop"),
+    [
+        (INLINE_RECORDS_MAX, {}, False, True),
+        (INLINE_RECORDS_MAX, {}, True, True),
+        (INLINE_RECORDS_MAX + 1, {}, False, False),
+        (INLINE_RECORDS_MAX, {"application_data": b"variable"}, False, False),
+        (100, {"application_data": b"variable"}, False, True),
+    ],
+    ids=["fixed", "packed", "one more", "many variable", "few variable"],
+)
+def test_what_is_checked_quickly_is_checked_on_the_loop(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, count: int, more: dict[str, object], pack: bool, on_the_loop: bool
+) -> None:
+    handed_over: list[object] = []
+    offload = Calls.offload
+
+    async def noticed(self: Calls, work: Callable[..., Any], *arguments: Any) -> Any:
+        handed_over.append(work)
+        return await offload(self, work, *arguments)
+
+    monkeypatch.setattr(Calls, "offload", noticed)
+    (batch,) = encode_batch(_many(count, **more))
+    request = pb.PutFlowsRequest(batch=bytes(packed(batch)) if pack else batch)
+    assert wire.call(PUT, request, pb.PutFlowsResponse).records == count
+    assert (not handed_over) is on_the_loop
 
 
 def test_flows_past_their_deadline_are_hidden(wire: Wire, node: LocalNode) -> None:
