@@ -9,7 +9,11 @@ seen not to be handed over at all (Linux 6.18).
 from __future__ import annotations
 
 import logging
+import os
 import selectors
+import socket
+import struct
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -35,6 +39,13 @@ _ETHERNET: Final = 1
 _DLT: Final = {101: 12}
 """Numbers of link types in files that libpcap calls otherwise on Linux (pcap/dlt.h): RAW."""
 _NETMASK_UNKNOWN: Final = 0xFFFF_FFFF
+_COOKED: Final = frozenset({113, 276})
+"""Link types whose programs libpcap rewrites for the kernel, where the packets have no such header (pcap/dlt.h:
+LINUX_SLL and LINUX_SLL2)."""
+_SO_ATTACH_FILTER: Final = 26
+"""asm-generic/socket.h; the module socket has no name for it."""
+_SOCK_FILTER: Final = struct.Struct("=HBBI")
+"""struct sock_filter of linux/filter.h: code, jump if true, jump if false, k."""
 
 
 class Source(Protocol):
@@ -104,6 +115,18 @@ def _compile(handle: Any, expression: str) -> Any:
         raise AgentError(f"--filter {expression!r}: {_message(error)}", EXIT_USAGE) from error
 
 
+def _replace_filter(handle: Any, program: Any) -> None:
+    """Exchange the filter of a socket that captures: the kernel does that between two packets (socket(7))."""
+    count, *lines = program.dumps().split(",")
+    code = array("B", b"".join(_SOCK_FILTER.pack(*map(int, line.split())) for line in lines))
+    address, _ = code.buffer_info()
+    try:
+        with socket.socket(fileno=os.dup(handle.get_selectable_fd())) as packets:
+            packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", int(count), address))
+    except OSError as error:  # longer than the kernel takes, or no memory for it
+        log.info("the kernel keeps its filter: %s", error.strerror)
+
+
 def _message(error: Any) -> str:
     return str(error.msg or error.code.name)
 
@@ -147,15 +170,15 @@ class LiveCapture:
         except ValueError as error:
             handle.close()
             raise AgentError(f"--interface {interface}: {error}") from error
-        self._set_filter(handle)
+        handle.setfilter(self._program(handle))
         self._selector.register(handle.get_selectable_fd(), selectors.EVENT_READ, interface)
 
-    def _set_filter(self, handle: Any) -> None:
-        """In the kernel: the user's expression, without the cluster's own traffic. That part comes first, because
+    def _program(self, handle: Any) -> Any:
+        """For the kernel: the user's expression, without the cluster's own traffic. That part comes first, because
         `vlan` in an expression moves the offsets of all that follows."""
         own = f"not ({own_traffic(self._left_out)})" if 0 < len(self._left_out) <= SNIFF_KERNEL_ENDPOINTS_MAX else ""
         both = " and ".join(part for part in (own, f"({self._expression})" if self._expression else "") if part)
-        handle.setfilter(_compile(handle, both))
+        return _compile(handle, both)
 
     def read(self, sink: Sink, timeout_s: float) -> int:
         count = 0
@@ -198,9 +221,13 @@ class LiveCapture:
         return False
 
     def leave_out(self, endpoints: Iterable[Endpoint]) -> None:
+        """Without losing a packet, as libpcap does when it sets another filter: it lets nothing through for a moment.
+        Where that cannot be done the kernel goes on with the filter it has, and who takes the packets leaves out the
+        rest."""
         self._left_out = tuple(sorted(set(endpoints)))
         for handle, _ in self._handles.values():
-            self._set_filter(handle)
+            if int(handle.datalink()) not in _COOKED:
+                _replace_filter(handle, self._program(handle))
 
     def dropped(self) -> int:
         total = 0

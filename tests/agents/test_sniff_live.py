@@ -7,10 +7,14 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from rocinante.agents.capture import LiveCapture
+from rocinante.agents.packet import Packet
 from tests.agents.sniffing import Served, Sniff, sniff
 from tests.support.ports import free_port
 
@@ -94,6 +98,50 @@ def test_the_own_connection_is_left_out_unless_it_is_wanted(served: Served) -> N
     assert not [text for text in served.texts() if f":{own} " in text]
     with sniffing(served, "--filter", f"tcp port {own}", "--include-own"):
         served.wait_for(lambda texts: any(f"127.0.0.1:{own} " in text for text in texts))
+
+
+SEND = """
+import socket, sys, time
+to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(int(sys.argv[2])):
+    to.sendto(b"x", ("127.0.0.1", int(sys.argv[1])))
+    time.sleep(0.00005)
+"""
+
+
+def test_no_packet_is_lost_while_what_is_left_out_changes() -> None:
+    port, sent, read = free_port(), 4_000, 0
+    own = [(bytes((127, 0, 0, 1)), 1), (bytes((127, 0, 0, 1)), 2)]
+
+    def count(_packet: Packet, _time_ms: int) -> None:
+        nonlocal read
+        read += 1
+
+    with contextlib.closing(LiveCapture(["lo"], snaplen=128, expression=f"udp port {port}")) as capture:
+        with subprocess.Popen([sys.executable, "-c", SEND, str(port), str(sent)]) as sender:
+            while sender.poll() is None:
+                capture.read(count, 0.01)
+                capture.leave_out(own[:1])
+                capture.leave_out(own)
+        while capture.read(count, 0.1):
+            pass
+    assert read == sent
+
+
+def test_what_is_left_out_does_not_leave_the_kernel() -> None:
+    with contextlib.ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        filter_ = " or ".join(f"tcp port {port}" for port in ports)
+        capture = stack.enter_context(contextlib.closing(LiveCapture(["lo"], snaplen=128, expression=filter_)))
+        capture.leave_out([(bytes((127, 0, 0, 1)), ports[0])])
+        seen: set[int] = set()
+        for port in ports:
+            for connection in tcp_exchange(socket.AF_INET, "127.0.0.1", port)[:2]:
+                connection.close()
+        while capture.read(lambda packet, _: seen.update((packet.source_port, packet.destination_port)), 0.1):
+            pass
+    assert ports[0] not in seen
+    assert ports[1] in seen
 
 
 def test_no_such_interface() -> None:
