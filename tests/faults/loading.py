@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from tests.faults.cluster import NetworkCluster
 
-END_S: Final = 60.0
+END_S: Final = 180.0
 """For every answer of the load: at the end of a round it reads all keys, with retries."""
 
 
