@@ -31,7 +31,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def bench(*arguments: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rocinante.cli.main", "bench", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL

@@ -35,7 +35,7 @@ def test_three_systems_take_the_same_records_and_have_them_all_afterwards(tmp_pa
         "1",
     ]
     command += ["--scenarios", "writer", "single", "--json", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110, cwd=goals.ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=goals.ROOT)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     for scenario in ("writer", "single"):

@@ -11,7 +11,7 @@ from tests.node.tools import FAST, log_since, log_size, settle
 from tests.support.cluster import Cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("trio"), timers=FAST) as cluster:
         cluster.start()

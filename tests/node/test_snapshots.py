@@ -138,7 +138,7 @@ def test_a_large_snapshot_goes_out_while_writes_go_on(small_log: Cluster) -> Non
         wait_log(small_log, follower, "replacing the state by the snapshot", offset)
         writers.wait_more(20)
     writers.check()
-    assert small_log.leader() == leader, "nobody's heartbeats waited for it"
+    assert small_log.wait_leader() == leader, "nobody's heartbeats waited for it"
     assert metrics(small_log, leader)["storage_snapshot_bytes"] > 20_000_000
 
 
