@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from rocinante.bench import bounds
+from rocinante.bench.began import Began
 from rocinante.errors import RocinanteError, Unavailable
 
 __all__ = ["Control", "Crew", "Job"]
@@ -88,7 +88,7 @@ class _Worker:
     result: Any = None
 
 
-class Crew:
+class Crew(Began):
     """`with Crew(jobs) as crew:` starts the processes and returns when all are ready; leaving ends them.
 
     Every method raises Unavailable when a process could not connect or died.
@@ -98,29 +98,19 @@ class Crew:
         self._jobs = jobs
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
         context = multiprocessing.get_context("spawn")
-        try:
-            for job in self._jobs:
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, job), name=job.name, daemon=True)
-                process.start()
-                theirs.close()
-                self._workers.append(_Worker(process, ours))
-            deadline_s = time.monotonic() + bounds.BENCH_START_TIMEOUT_S
-            while not all(worker.ready for worker in self._workers):
-                if time.monotonic() > deadline_s:
-                    raise Unavailable("a load process did not connect in time")
-                self._receive()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        for job in self._jobs:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, job), name=job.name, daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append(_Worker(process, ours))
+        deadline_s = time.monotonic() + bounds.BENCH_START_TIMEOUT_S
+        while not all(worker.ready for worker in self._workers):
+            if time.monotonic() > deadline_s:
+                raise Unavailable("a load process did not connect in time")
+            self._receive()
 
     def close(self) -> None:
         for worker in self._workers:

@@ -13,6 +13,7 @@ gap while it comes back is given apart.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -70,9 +71,9 @@ class RateLoad:
         return "the writer"
 
     def work(self, control: Control) -> Written:
-        plan, pattern = self.plan, self.plan.pattern()
-        turns = plan.table // plan.batch
-        batches = [pattern.made(turn * plan.batch, plan.table, request=False) for turn in range(turns)]
+        plan, supply = self.plan, self.plan.supply(request=False)
+        turns = plan.batches_of_table
+        supply.prepare(itertools.count())
         written = Written(np.zeros(plan.table, np.int64), [], [], [], 0, 0, 0)
         lock = threading.Lock()
         assert plan.rate is not None
@@ -88,7 +89,7 @@ class RateLoad:
                         control.stopping.wait(pause_s)
                     first, stamp = turn % turns * plan.batch, turn // turns + 1
                     note = _Acknowledged(written, lock, slice(first, first + plan.batch), stamp, due_s)
-                    writer.submit(batches[turn % turns].stamped(stamp)).add_done_callback(note)
+                    writer.submit(supply.take(turn, stamp)).add_done_callback(note)
                     turn, due_s = turn + 1, due_s + interval_s
                     control.note(turn * plan.batch)
                 try:

@@ -11,7 +11,6 @@ is when its batch was due (`records.moment`). Requests are made before the load 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from array import array
 from collections import Counter
@@ -33,6 +32,8 @@ from rocinante.pb.v1 import flow_pb2
 __all__ = ["FlowLoad", "FlowPlan", "FlowSample"]
 
 PUT: Final = "/rocinante.v1.Flow/Put"
+TURNS: Final = 4
+"""How often the flows of a table are updated before the same records come again (but for their stamps)."""
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
@@ -108,14 +109,25 @@ class FlowPlan:
         )  # fmt: skip
 
     @property
-    def most(self) -> int:
-        """The flow of this number is number 0 again."""
-        return self.table if self.updates else bounds.BENCH_FLOWS_MAX
+    def period(self) -> int | None:
+        """After so many batches the same ones come again: those of TURNS turns through the table."""
+        return TURNS * self.batches_of_table if self.updates else None
 
     @property
-    def period(self) -> int | None:
-        """After so many batches the same ones come again."""
-        return self.table // math.gcd(self.table, self.batch) if self.updates else None
+    def batches_of_table(self) -> int:
+        return -(-self.table // self.batch)
+
+    def supply(self, *, request: bool = True) -> Supply:
+        """The batches, by their numbers. Where flows are updated, the last batch of a turn has the first flows, too."""
+        pattern = self.pattern()
+
+        def make(number: int) -> Made:
+            if not self.updates:
+                return pattern.made(self.first + number * self.batch, request=request)
+            turn, place = divmod(number % (TURNS * self.batches_of_table), self.batches_of_table)
+            return pattern.made(turn * self.table + place * self.batch, self.table, request=request)
+
+        return Supply(make, self.period)
 
 
 @dataclass(slots=True)
@@ -185,13 +197,7 @@ class FlowLoad:
 
     def _supply(self) -> Supply:
         """With what its writers will take, in their order."""
-        plan, pattern = self.plan, self.plan.pattern()
-        begin = 0 if plan.updates else plan.first
-
-        def make(chunk: int) -> Made:
-            return pattern.made(begin + chunk * plan.batch, plan.most)
-
-        supply = Supply(make, plan.period)
+        plan, supply = self.plan, self.plan.supply()
         rounds = -(-plan.prepare // (plan.batch * plan.writers))
         supply.prepare(turn * plan.writers + number for turn in range(rounds) for number in self.numbers)
         return supply

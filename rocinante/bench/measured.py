@@ -7,6 +7,7 @@ say (a platform without /proc) is missing, not zero.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -21,7 +22,7 @@ from rocinante.client import Client
 from rocinante.errors import Unavailable
 from rocinante.identity import endpoint
 
-__all__ = ["Latency", "NodeFigures", "Nodes", "longest_gap_s"]
+__all__ = ["Latency", "NodeFigures", "Nodes", "Stretch", "joined", "longest_gap_s", "together"]
 
 QUANTILES: Final = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p99_9_ms": 0.999, "max_ms": 1.0}
 _SCRAPE_TIMEOUT_S: Final = 10.0
@@ -147,6 +148,46 @@ def _parse(text: str) -> dict[str, float]:
 def differences(before: Mapping[str, NodeFigures], after: Mapping[str, NodeFigures]) -> list[NodeFigures]:
     """Of the nodes that answered both times."""
     return [figures.since(before[name]) for name, figures in after.items() if name in before]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What was measured: the time between two readings of the nodes' figures."""
+
+    began_s: float
+    ended_s: float
+    nodes: list[NodeFigures]
+    """What lies between the readings."""
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_s - self.began_s
+
+    def has(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of these moments are in it."""
+        inside: NDArray[np.bool_] = (times_s >= self.began_s) & (times_s < self.ended_s)
+        return inside
+
+    def shares(self) -> list[dict[str, Any]]:
+        """For JSON: how much of a processor each node took."""
+        return [
+            {"name": node.name, "cpu_share": round(node.values["cpu_s"] / (node.at_s - node.since_s), 3)}
+            for node in self.nodes
+            if "cpu_s" in node.values
+        ]
+
+
+def joined(parts: Iterable[Sequence[float]]) -> NDArray[np.float64]:
+    """The moments or times that several processes noted."""
+    return np.concatenate([np.frombuffer(part, np.float64) for part in parts])  # type: ignore[call-overload]
+
+
+def together(counts: Iterable[Counter[str]]) -> Counter[str]:
+    """What several processes counted."""
+    found: Counter[str] = Counter()
+    for one in counts:
+        found.update(one)
+    return found
 
 
 def costs(nodes: Sequence[NodeFigures], records: Callable[[float, float], int]) -> list[dict[str, Any]]:

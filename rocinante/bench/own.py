@@ -15,12 +15,12 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 import yaml
 
+from rocinante.bench.began import Began
 from rocinante.bench.bounds import BENCH_POLL_S, BENCH_READY_TIMEOUT_S, BENCH_STOP_TIMEOUT_S, BENCH_TABLE_MAX
 from rocinante.dev.layout import ADDRESS, is_free
 from rocinante.dev.process import Child
@@ -53,7 +53,7 @@ class OwnNode:
         return f"{ADDRESS}:{self.rest}"
 
 
-class OwnCluster:
+class OwnCluster(Began):
     """See the module. Raises Unavailable when a node does not start; with the last line of its log."""
 
     def __init__(self, directory: Path, nodes: int = 3) -> None:
@@ -72,21 +72,11 @@ class OwnCluster:
         (directory / "cluster.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
         self._http = httpx.Client(timeout=_HTTP_TIMEOUT_S, trust_env=False)
 
-    def __enter__(self) -> Self:
-        try:
-            for node in self.nodes.values():
-                node.child.start()
-            for name in self.nodes:
-                self.wait_ready(name)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        for node in self.nodes.values():
+            node.child.start()
+        for name in self.nodes:
+            self.wait_ready(name)
 
     def close(self) -> None:
         for node in self.nodes.values():

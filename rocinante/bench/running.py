@@ -8,7 +8,6 @@ batches that were due in it for the latency, and the nodes' counters are read at
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.crew import Crew
 from rocinante.bench.flows import FlowLoad, FlowPlan, FlowSample
-from rocinante.bench.measured import Latency, NodeFigures, Nodes, costs, differences
+from rocinante.bench.measured import Latency, NodeFigures, Nodes, Stretch, costs, differences, joined, together
 from rocinante.bench.processes import share
 from rocinante.bench.records import Encoding, Kind
 from rocinante.client import Client, FlowSelection
@@ -207,46 +206,44 @@ class Running:
         plan = prepared(replace(plan, first=max(plan.first, self.filled.get(plan.kind, 0))), total)
         with Crew(loads(plan)) as crew:
             crew.go()
-            crew.watch_for(warm_up, self._told(plan, 0.0, total))
-            before, began_s = self.nodes.figures(), time.monotonic()
-            crew.watch_for(seconds, self._told(plan, warm_up, total))
-            ended_s, after = time.monotonic(), self.nodes.figures()
+            stretch = self.measure(crew, describe(plan), seconds, warm_up)
             crew.stop()
             samples: list[FlowSample] = crew.results(timeout_s=plan.timeout + bounds.BENCH_START_TIMEOUT_S)
         if not plan.updates:
             self.filled[plan.kind] = plan.first + max(sample.chunks for sample in samples) * plan.batch
-        return self._stage(plan, samples, (began_s, ended_s), differences(before, after))
+        return self._stage(plan, samples, stretch)
 
-    def _stage(
-        self, plan: FlowPlan, samples: list[FlowSample], stretch: tuple[float, float], nodes: list[NodeFigures]
-    ) -> Stage:
-        began_s, ended_s = stretch
-        due = np.concatenate([np.frombuffer(sample.due_s, np.float64) for sample in samples])
-        ended = np.concatenate([np.frombuffer(sample.ended_s, np.float64) for sample in samples])
-        given_up = np.concatenate([np.frombuffer(sample.given_up_s, np.float64) for sample in samples])
-        waited = np.concatenate([np.frombuffer(sample.waited_s, np.float64) for sample in samples])
-        latencies = [(ended - due)[(due >= began_s) & (due < ended_s)]]
-        latencies.append(waited[(given_up >= began_s) & (given_up < ended_s)])
-        errors: Counter[str] = Counter()
-        for sample in samples:
-            errors.update(sample.errors)
+    def measure(self, crew: Crew, what: str, seconds: float, warm_up: float) -> Stretch:
+        """Let a crew that was told to go warm up, and measure what the nodes do in the seconds after that."""
+        total = warm_up + seconds
+        crew.watch_for(warm_up, self._told(what, 0.0, total))
+        before, began_s = self.nodes.figures(), time.monotonic()
+        crew.watch_for(seconds, self._told(what, warm_up, total))
+        ended_s, after = time.monotonic(), self.nodes.figures()
+        return Stretch(began_s, ended_s, differences(before, after))
+
+    def _stage(self, plan: FlowPlan, samples: list[FlowSample], stretch: Stretch) -> Stage:
+        due, ended = joined(sample.due_s for sample in samples), joined(sample.ended_s for sample in samples)
+        given_up = joined(sample.given_up_s for sample in samples)
+        waited = joined(sample.waited_s for sample in samples)
+        latencies = [(ended - due)[stretch.has(due)], waited[stretch.has(given_up)]]
         all_records = len(ended) * plan.batch
         leader = self.client.cluster.leader()
         return Stage(
             plan=plan,
-            seconds=ended_s - began_s,
-            batches=int(((ended >= began_s) & (ended < ended_s)).sum()),
+            seconds=stretch.seconds,
+            batches=int(stretch.has(ended).sum()),
             latency=Latency.of(np.concatenate(latencies)),
-            errors=dict(errors),
+            errors=dict(together(sample.errors for sample in samples)),
             late=sum(sample.late for sample in samples),
-            given_up=int(((given_up >= began_s) & (given_up < ended_s)).sum()),
+            given_up=int(stretch.has(given_up).sum()),
             client_cpu_s_per_million=1e6 * sum(sample.cpu_s for sample in samples) / all_records if all_records else 0,
-            nodes=nodes,
+            nodes=stretch.nodes,
             leader=leader.name if leader is not None else "",
             samples=samples,
         )
 
-    def _told(self, plan: FlowPlan, done_s: float, total_s: float) -> Callable[[Sequence[Any]], None]:
+    def _told(self, what: str, done_s: float, total_s: float) -> Callable[[Sequence[Any]], None]:
         began_s, before = time.monotonic(), [0]
 
         def told(notes: Sequence[Any]) -> None:
@@ -256,7 +253,7 @@ class Running:
                 before[0] = written
             rate = (written - before[0]) / passed_s if passed_s > 1 else 0.0
             shown = f"{rate:,.0f}/s" if done_s and rate else "" if done_s else "warm-up"
-            self.progress(describe(plan), done_s + passed_s, total_s, shown)
+            self.progress(what, done_s + passed_s, total_s, shown)
 
         return told
 

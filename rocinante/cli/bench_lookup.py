@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from enum import StrEnum
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.crew import Crew
 from rocinante.bench.lookup import LookupLoad, LookupPlan, LookupSample
-from rocinante.bench.measured import Latency, differences
+from rocinante.bench.measured import Latency, joined, together
 from rocinante.bench.plan import within
 from rocinante.bench.records import Kind
 from rocinante.cli.bench_common import KindOption, OwnOption, Target, clearing, cluster_or_own, document
@@ -85,20 +82,11 @@ def _measure(target: Target, plan: LookupPlan, seconds: float, warm_up: float) -
     running = target.running
     with Crew([LookupLoad(plan, number) for number in range(plan.processes)]) as crew:
         crew.go()
-        running.progress("warm-up", 0, 1, "")
-        crew.watch_for(warm_up, lambda _: None)
-        before, began_s = running.nodes.figures(), time.monotonic()
-        what = f"looking up {plan.batch:,} at a time"
-        crew.watch_for(seconds, lambda _: running.progress(what, time.monotonic() - began_s, seconds, ""))
-        ended_s, after = time.monotonic(), running.nodes.figures()
+        stretch = running.measure(crew, f"looking up {plan.batch:,} at a time", seconds, warm_up)
         crew.stop()
         samples: list[LookupSample] = crew.results(timeout_s=plan.timeout + bounds.BENCH_START_TIMEOUT_S)
-    began = np.concatenate([np.frombuffer(sample.began_s, np.float64) for sample in samples])
-    ended = np.concatenate([np.frombuffer(sample.ended_s, np.float64) for sample in samples])
-    inside = (ended >= began_s) & (ended < ended_s)
-    errors: Counter[str] = Counter()
-    for sample in samples:
-        errors.update(sample.errors)
+    began, ended = joined(sample.began_s for sample in samples), joined(sample.ended_s for sample in samples)
+    inside = stretch.has(ended)
     cpu_s = sum(sample.cpu_s for sample in samples)
     return {
         "kind": plan.kind.value,
@@ -108,17 +96,13 @@ def _measure(target: Target, plan: LookupPlan, seconds: float, warm_up: float) -
         "table": plan.table,
         "misses_percent": plan.misses,
         "consistency": "stale" if plan.stale else "linearizable",
-        "seconds": round(ended_s - began_s, 3),
+        "seconds": round(stretch.seconds, 3),
         "lookups": int(inside.sum()),
-        "flows_per_second": round(int(inside.sum()) * plan.batch / (ended_s - began_s), 1),
+        "flows_per_second": round(int(inside.sum()) * plan.batch / stretch.seconds, 1),
         "latency": Latency.of((ended - began)[inside]).document(),
-        "errors": dict(errors),
+        "errors": dict(together(sample.errors for sample in samples)),
         "client_cpu_s_per_million": round(1e6 * cpu_s / (len(ended) * plan.batch), 4) if len(ended) else 0.0,
-        "nodes": [
-            {"name": node.name, "cpu_share": round(node.values["cpu_s"] / (node.at_s - node.since_s), 3)}
-            for node in differences(before, after)
-            if "cpu_s" in node.values
-        ],
+        "nodes": stretch.shares(),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from rocinante import limits
 from rocinante.bench import bounds
 from rocinante.bench.crew import Crew
 from rocinante.bench.flows import FlowPlan, FlowSample
-from rocinante.bench.measured import Latency, differences
+from rocinante.bench.measured import Latency, Stretch, joined, together
 from rocinante.bench.plan import within
 from rocinante.bench.records import Encoding, Kind
 from rocinante.bench.running import leader_of, loads, prepared
@@ -68,46 +67,34 @@ def _measure(target: Target, plan: FlowPlan, watchers: int, seconds: float, warm
     with Crew(jobs) as crew, Crew(loads(plan)) as load:
         crew.go()
         load.go()
-        running.progress("warm-up", 0, 1, "")
-        load.watch_for(warm_up, lambda _: None)
-        before, began_s = running.nodes.figures(), time.monotonic()
-        what = f"{watchers} watchers at {plan.rate:,.0f}/s"
-        load.watch_for(seconds, lambda _: running.progress(what, time.monotonic() - began_s, seconds, ""))
-        ended_s, after = time.monotonic(), running.nodes.figures()
+        stretch = running.measure(load, f"{watchers} watchers at {plan.rate:,.0f}/s", seconds, warm_up)
         load.stop()
         samples: list[FlowSample] = load.results(timeout_s=plan.timeout + bounds.BENCH_START_TIMEOUT_S)
         last_index = max(sample.last_index for sample in samples)
         crew.stop(last_index)
         seen: list[Watched] = crew.results(timeout_s=2 * bounds.BENCH_WATCH_END_S)
-    times = np.concatenate([np.frombuffer(sample.ended_s, np.float64) for sample in samples])
-    written = int(((times >= began_s) & (times < ended_s)).sum()) * plan.batch
+    written = int(stretch.has(joined(sample.ended_s for sample in samples)).sum()) * plan.batch
     return {
         "kind": plan.kind.value,
         "rate": plan.rate,
         "batch": plan.batch,
         "table": plan.table,
         "encoding": plan.encoding.value,
-        "seconds": round(ended_s - began_s, 3),
-        "written_per_second": round(written / (ended_s - began_s), 1),
-        "errors": {name: count for sample in samples for name, count in sample.errors.items()},
-        "nodes": [
-            {"name": node.name, "cpu_share": round(node.values["cpu_s"] / (node.at_s - node.since_s), 3)}
-            for node in differences(before, after)
-            if "cpu_s" in node.values
-        ],
-        "watchers": [_watched(one, (began_s, ended_s), last_index) for one in seen],
+        "seconds": round(stretch.seconds, 3),
+        "written_per_second": round(written / stretch.seconds, 1),
+        "errors": dict(together(sample.errors for sample in samples)),
+        "nodes": stretch.shares(),
+        "watchers": [_watched(one, stretch, last_index) for one in seen],
     }
 
 
-def _watched(seen: Watched, stretch: tuple[float, float], last_index: int) -> dict[str, Any]:
-    began_s, ended_s = stretch
-    read = np.frombuffer(seen.read_s, np.float64)
-    inside = (read >= began_s) & (read < ended_s)
+def _watched(seen: Watched, stretch: Stretch, last_index: int) -> dict[str, Any]:
+    inside = stretch.has(np.frombuffer(seen.read_s, np.float64))
     lag = Latency.of(np.frombuffer(seen.lag_s, np.float64)[inside])
     records = int(np.frombuffer(seen.records, np.int64)[inside].sum())
     return {
         "endpoint": seen.endpoint,
-        "per_second": round(records / (ended_s - began_s), 1),
+        "per_second": round(records / stretch.seconds, 1),
         "lag": lag.document(),
         "fell_behind": seen.fell_behind,
         "to_the_end": seen.reached >= last_index,

@@ -83,6 +83,14 @@ def test_the_scenarios_of_a_row_exist(row: goals.Row) -> None:
     assert set(options.scenarios) <= set(compare.SCENARIOS)
 
 
+@pytest.mark.parametrize("row", goals.ROWS, ids=lambda row: row.name)
+def test_every_row_has_a_short_form(row: goals.Row) -> None:
+    known = {"rate": {"document": {"scenarios": {"best": {"rocinante": {"per_second": 1000.0}}}}}}
+    long, short = row.command(known, False), row.command(known, False, True)
+    assert short != long
+    assert not {"5000000", "10000000", "300000", "180"} & set(short)
+
+
 def test_half_of_the_rate_is_that_of_the_row_before() -> None:
     with pytest.raises(goals.CannotRun, match="run the row `rate` first"):
         ROWS["latency"].command({}, False)
@@ -139,8 +147,25 @@ def test_the_rate_must_be_reached_in_all_three_ways(rate: float, redis: float, e
 
 def test_the_same_cost_within_a_fifth() -> None:
     def document(*costs: float) -> dict[str, Any]:
-        stages = [{"table": table, "nodes": [{"per_million": {"cpu_s": cost}}]} for table, cost in enumerate(costs)]
+        stages = [
+            {"table": table, "batches": 1, "nodes": [{"per_million": {"cpu_s": cost}}]}
+            for table, cost in enumerate(costs)
+        ]
         return {"stages": stages}
 
     assert ROWS["cost"].judge(document(1.0, 1.1, 1.19)).met
     assert not ROWS["cost"].judge(document(1.0, 1.1, 1.21)).met
+    document_without = document(1.0, 1.1)
+    document_without["stages"][0]["batches"] = 0
+    assert not ROWS["cost"].judge(document_without).met
+
+
+def test_a_command_that_failed_has_reached_nothing() -> None:
+    found = {"document": {"memory_bytes_per_flow": 100, "flows": 10}, "status": 0}
+    verdict = goals.verdict_of(ROWS["memory"], {"memory": found})
+    assert verdict is not None
+    assert verdict.met
+    verdict = goals.verdict_of(ROWS["memory"], {"memory": {**found, "status": 1}})
+    assert verdict is not None
+    assert (verdict.met, "exit status 1" in verdict.figure) == (False, True)
+    assert goals.verdict_of(ROWS["memory"], {}) is None

@@ -47,7 +47,7 @@ from tests.support.cluster import Cluster
 SYSTEMS: Final = ("rocinante", "redis", "etcd")
 SCENARIOS: Final = ("best", "writer", "waits", "single")
 CANDIDATES: Final[Mapping[str, Sequence[Setting]]] = {
-    "rocinante": (Setting(4_096, 8), Setting(8_192, 4), Setting(16_384, 4), Setting(32_768, 4), Setting(8_192, 4, 2)),
+    "rocinante": (Setting(4_096, 8), Setting(8_192, 4), Setting(16_384, 4), Setting(32_768, 4), Setting(65_536, 3)),
     "redis": (Setting(1_000, 4), Setting(500, 4, 4), Setting(2_000, 2, 4), Setting(5_000, 2, 2), Setting(10_000, 2)),
     "etcd": (Setting(128, 16), Setting(128, 64), Setting(128, 128)),
 }

@@ -10,9 +10,9 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from rocinante.bench.began import Began
 from tests.support.ports import HOST, free_port
 
 START_S: Final = 30.0
@@ -30,7 +30,7 @@ class Member:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
 
-class Etcd:
+class Etcd(Began):
     """`with Etcd(directory) as etcd:` starts the members and waits until all agree on a leader; leaving kills them
     by pid."""
 
@@ -49,24 +49,14 @@ class Etcd:
             for number in range(1, nodes + 1)
         ]
 
-    def __enter__(self) -> Self:
-        try:
-            for member in self.members:
-                self._start(member)
-            deadline = time.monotonic() + START_S
-            while self.leader() is None:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"etcd has no leader after {START_S:.0f} s: see {self.members[0].log}")
-                time.sleep(0.05)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        for member in self.members:
+            self._start(member)
+        deadline = time.monotonic() + START_S
+        while self.leader() is None:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"etcd has no leader after {START_S:.0f} s: see {self.members[0].log}")
+            time.sleep(0.05)
 
     def _start(self, member: Member) -> None:
         peers = ",".join(f"{each.name}=http://{each.peer}" for each in self.members)

@@ -4,8 +4,8 @@ Three real nodes. First a million flows that are due in the same second, while a
 long until the last is gone on every node, and how long the writer's batches take meanwhile. Then watchers of everything
 at a rate of updates: does one fall behind, what do they and the nodes take of the processors.
 
-The writer is an open loop: a batch's latency counts from when it was due to be sent, so that a stall is seen by all
-that it delays.
+The records are those of `rocinante bench` (bench/traffic.py), packed. The writer is an open loop: a batch's latency
+counts from when it was due to be sent, so that a stall is seen by all that it delays.
 """
 
 from __future__ import annotations
@@ -17,44 +17,47 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import psutil
 from rich.console import Console
 
+from rocinante.bench.bounds import BENCH_FLOW_LIFE_MS, BENCH_ZONE
+from rocinante.bench.records import HEADER_BYTES, Encoding, Kind, Pattern
 from rocinante.client import Client, EventKind
-from rocinante.flows import FlowRecord, FlowTuple, encode_batch
-from rocinante.flows.timeouts import NO_DEADLINE
+from rocinante.flows import packed
 from tests.support.cluster import Cluster
 
 BATCH: Final = 10_000
+ENDING_ZONE: Final = BENCH_ZONE + 1
 LEAD_S: Final = 30
 """Until the flows that are written first are due: all must be there before."""
 IN_FLIGHT_MAX: Final = 64
 
 
-def pattern(records: int, deadline_ms: int) -> bytes:
-    """One batch; its keys are moved on by `moved`."""
-    flows = (
-        FlowRecord(
-            FlowTuple.from_text("udp", f"10.0.{number >> 8}.{number & 255}:1000", "192.0.2.1:53"),
-            deadline_ms=deadline_ms,
-            updated_ms=1,
-        )
-        for number in range(records)
-    )
-    (batch,) = encode_batch(flows)
-    return batch
+def updates(zone: int, batches: int, records: int) -> list[bytes]:
+    """Batches as the client's writer sends them, of flows that do not end."""
+    now_ms = time.time_ns() // 1_000_000
+    made = Pattern(
+        Kind.IPV4, records, zone=zone, deadline_ms=now_ms + BENCH_FLOW_LIFE_MS, updated_ms=now_ms,
+        encoding=Encoding.PACKED,
+    )  # fmt: skip
+    return [made.made(number * records, request=False).stamped(number) for number in range(batches)]
 
 
-def moved(batch: bytes, turn: int) -> bytes:
-    """The same flows in another zone: other keys."""
-    changed = bytearray(batch)
-    changed[12::90] = bytes([turn >> 8]) * ((len(batch) - 12) // 90)
-    changed[13::90] = bytes([turn & 255]) * ((len(batch) - 12) // 90)
-    return bytes(changed)
+def ending(flows: int, deadline_ms: int) -> Iterator[bytes]:
+    """Batches of flows that all end at that moment."""
+    made = Pattern(Kind.IPV4, BATCH, zone=ENDING_ZONE, deadline_ms=deadline_ms, updated_ms=deadline_ms)
+    deadline = np.frombuffer(deadline_ms.to_bytes(8, "big"), np.uint8)
+    for first in range(0, flows, BATCH):
+        batch = bytearray(made.batch(first, 1))
+        rows = np.frombuffer(batch, np.uint8, offset=HEADER_BYTES).reshape(BATCH, made.record_bytes)
+        rows[:, made.key_bytes :][:, :8] = deadline
+        yield bytes(packed(bytes(batch)))
 
 
 class Writer:
@@ -112,12 +115,11 @@ def processors(cluster: Cluster) -> float:
 
 
 def expiry(cluster: Cluster, options: argparse.Namespace, say: Console) -> dict[str, float]:
-    load = [moved(pattern(1000, NO_DEADLINE), 60_000 + turn) for turn in range(20)]
+    load = updates(BENCH_ZONE, 20, 1000)
     with Client(cluster.endpoints(), timeout_s=60, try_timeout_s=30) as client:
         deadline_ms = int((time.time() + LEAD_S) * 1000)
-        batch = pattern(BATCH, deadline_ms)
-        for turn in range(options.flows // BATCH):
-            client.flows.put(moved(batch, turn))
+        for batch in ending(options.flows, deadline_ms):
+            client.flows.put(batch)
         for one in load:
             client.flows.put(one)
         left_s = deadline_ms / 1000 - time.time()
@@ -171,7 +173,7 @@ def watch(endpoint: str, seconds: float) -> None:
 
 def watchers(cluster: Cluster, options: argparse.Namespace, say: Console) -> dict[str, object]:
     endpoints = cluster.endpoints()
-    load = [moved(pattern(BATCH, NO_DEADLINE), turn) for turn in range(3)]
+    load = updates(BENCH_ZONE, 3, BATCH)
     command = [sys.executable, "-m", "tests.benchmarks.flow_life", "--watch"]
     with Client(endpoints, timeout_s=60, try_timeout_s=30) as client:
         for batch in load:

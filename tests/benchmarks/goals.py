@@ -35,6 +35,19 @@ HALF: Final = "HALF"
 FULL_ELECTIONS_S: Final = "1800"
 SHORT_ELECTIONS_S: Final = "180"
 
+SHORT: Final = {
+    "--flows": "20000", "--seconds": "1", "--warm-up": "0.5", "--rounds": "1", "--rate": "5000",
+    "--watchers": "2",
+}  # fmt: skip
+"""What the options of a command are with --short …"""
+SHORT_TABLE: Final = 5_000
+SHORT_MORE: Final = {
+    "compare": ("--seconds", "0.5", "--rounds", "1", "--warm-up", "0.2"),
+    "flow_life": ("--flows", "20000", "--rate", "5000"),
+    "lookup": ("--table", "20000"),
+}
+"""… and what is added."""
+
 Document = dict[str, Any]
 Results = dict[str, Any]
 """By name of the row."""
@@ -61,7 +74,7 @@ class Row:
     """The command; HALF is half of what the row `rate` came to."""
     judge: Callable[[Document], Verdict]
 
-    def command(self, results: Results, full: bool) -> list[str]:
+    def command(self, results: Results, full: bool, short: bool = False) -> list[str]:
         """What is run. Raises CannotRun."""
         words = [sys.executable, "-m", "rocinante.cli.main", *self.words[1:]]
         if self.words[0] == "python":
@@ -73,7 +86,20 @@ class Row:
             words[words.index(HALF)] = f"{rate / 2:.0f}"
         if full and SHORT_ELECTIONS_S in words:
             words[words.index(SHORT_ELECTIONS_S)] = FULL_ELECTIONS_S
-        return words
+        return shortened(words) if short else words
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command with small numbers: whether it works, not how fast the cluster is."""
+    made = words[:]
+    for option, value in SHORT.items():
+        if option in made:
+            made[made.index(option) + 1] = value
+    if "--table" in made:
+        at = made.index("--table") + 1
+        made[at] = ",".join(str(max(SHORT_TABLE, int(size) // 250)) for size in made[at].split(","))
+    verb = next((name for name in SHORT_MORE if any(name in word for word in made)), None)
+    return [*made, *SHORT_MORE[verb]] if verb else made
 
 
 def bench(*arguments: str) -> tuple[str, ...]:
@@ -117,6 +143,8 @@ def single(document: Document) -> Verdict:
 
 
 def cost(document: Document) -> Verdict:
+    if not all(stage["batches"] for stage in document["stages"]):
+        return Verdict("a stage got no answer", False)
     costs = {
         stage["table"]: sum(node["per_million"]["cpu_s"] for node in stage["nodes"]) for stage in document["stages"]
     }
@@ -235,9 +263,9 @@ ROWS: Final = (
 )  # fmt: skip
 
 
-def measure(row: Row, results: Results, full: bool) -> Results:
+def measure(row: Row, results: Results, full: bool, short: bool = False) -> Results:
     """Run its command; what it printed, and what the machine was like. Raises CannotRun."""
-    words = row.command(results, full)
+    words = row.command(results, full, short)
     load_before, began_s = os.getloadavg()[0], time.monotonic()
     bound_s = ROW_S + (int(FULL_ELECTIONS_S) if full and row.name == "elections" else 0)
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as running:
@@ -262,7 +290,14 @@ def measure(row: Row, results: Results, full: bool) -> Results:
 
 
 def verdict_of(row: Row, results: Mapping[str, Any]) -> Verdict | None:
-    return row.judge(results[row.name]["document"]) if row.name in results else None
+    """What came of it. A command that did not end well has reached nothing, whatever its figures say."""
+    if row.name not in results:
+        return None
+    found = results[row.name]
+    verdict = row.judge(found["document"])
+    if found["status"]:
+        return Verdict(f"{verdict.figure}; exit status {found['status']}", False)
+    return verdict
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -293,25 +328,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="the table into docs/benchmarks.md")
     parser.add_argument("--no-run", action="store_true", help="measure nothing: only what is kept")
     parser.add_argument("--full", action="store_true", help="elections: the whole 30 minutes, not 3")
+    parser.add_argument("--short", action="store_true", help="small numbers, and nothing is kept: do the rows work?")
     options = parser.parse_args(arguments)
     if unknown := set(options.rows) - {row.name for row in ROWS}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    results: Results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    kept = options.results.exists() and not options.short
+    results: Results = json.loads(options.results.read_text()) if kept else {}
     say, failed = Console(stderr=True, highlight=False), False
     for row in ROWS:
         if options.no_run or (options.rows and row.name not in options.rows):
             continue
         say.print(f"{row.name}: {row.measure} …")
         try:
-            results[row.name] = measure(row, results, options.full)
+            results[row.name] = measure(row, results, options.full, options.short)
         except CannotRun as error:
             failed = True
             say.print(f"  not measured: {error}")
             continue
-        options.results.write_text(json.dumps(results, indent=1) + "\n")
+        if not options.short:
+            options.results.write_text(json.dumps(results, indent=1) + "\n")
         verdict = verdict_of(row, results)
         assert verdict is not None
-        say.print(f"  {verdict.figure}: {'met' if verdict.met else 'NOT met'} (goal: {row.goal})")
+        say.print(f"  seen: {verdict.figure}\n  goal: {row.goal}: {'reached' if verdict.met else 'NOT reached'}")
+    if options.short:
+        return 1 if failed else 0
     if options.write:
         write(results)
     print(table(results))

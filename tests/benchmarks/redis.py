@@ -7,9 +7,9 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from rocinante.bench.began import Began
 from tests.support.ports import HOST, free_port
 
 START_S: Final = 30.0
@@ -17,7 +17,7 @@ STOP_S: Final = 10.0
 _TIMEOUT_S: Final = 60.0
 
 
-class Redis:
+class Redis(Began):
     """`with Redis(directory) as redis:` starts the nodes and waits until both replicas follow; leaving kills them by
     pid."""
 
@@ -29,21 +29,11 @@ class Redis:
         self.ports = [free_port() for _ in range(nodes)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Self:
-        try:
-            for number, port in enumerate(self.ports):
-                self._start(number, port)
-            self._wait(lambda: all(self._answers(port) for port in self.ports), "to answer")
-            self._wait(lambda: self.replicas() == len(self.ports) - 1, "both replicas to follow")
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        for number, port in enumerate(self.ports):
+            self._start(number, port)
+        self._wait(lambda: all(self._answers(port) for port in self.ports), "to answer")
+        self._wait(lambda: self.replicas() == len(self.ports) - 1, "both replicas to follow")
 
     def _start(self, number: int, port: int) -> None:
         data = self._directory / f"redis{number + 1}"
