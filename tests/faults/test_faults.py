@@ -121,16 +121,18 @@ def test_a_bug_would_be_found(bug: str, fault: str, found: str, start: Callable[
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_leaves_nothing_behind(number: signal.Signals, start: Callable[..., Run]) -> None:
-    run = start("--only", "follower-kill", "--nodes", "3", "--rounds", "5")
+def test_a_run_that_is_ended_leaves_nothing_behind(
+    number: signal.Signals, start: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = start("--only", "follower-kill", "--nodes", "3", "--rounds", "5", "--directory", str(tmp_path / "nodes"))
     run.wait_for(lambda: len(left_by(run.process.pid)) == 5)
     run.process.send_signal(number)
     assert run.wait(WAIT_S) != 0
     assert left_by(run.process.pid) == []
 
 
-def test_what_a_killed_run_leaves_behind_is_removed_by_the_next(start: Callable[..., Run]) -> None:
-    run = start("--only", "follower-kill", "--nodes", "3", "--rounds", "5")
+def test_what_a_killed_run_leaves_behind_is_removed_by_the_next(start: Callable[..., Run], tmp_path: Path) -> None:
+    run = start("--only", "follower-kill", "--nodes", "3", "--rounds", "5", "--directory", str(tmp_path / "nodes"))
     run.wait_for(lambda: len(left_by(run.process.pid)) == 5)
     run.process.kill()
     run.process.wait(WAIT_S)
