@@ -50,7 +50,7 @@ _CERTAINLY_NOT: Final = ("not ready", "no leader")
 """How a node's own refusal begins that can name no leader, because there is none; the transport never says so."""
 _TOO_LARGE: Final = ("larger than max", "page through")
 """Of what is too large, and is so the next time too: gRPC core (message_size), and the state machine of a range."""
-_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.enable_retries", 0),  # we retry, by name
@@ -61,6 +61,7 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 10_000),  # a node that vanished without a word ends its streams
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # else a minute, whatever the line above says
     ("grpc.http2.max_pings_without_data", 0),
 )
 _FINAL: Final[dict[grpc.StatusCode, Callable[[str], RocinanteError]]] = {
@@ -188,7 +189,7 @@ class Transport:
                 raise Failed(Unavailable("this client is closed"), Next.STOP)
             channel = self._channels.get(endpoint)
             if channel is None:
-                channel = self._channels[endpoint] = grpc.insecure_channel(_target(endpoint), options=_OPTIONS)
+                channel = self._channels[endpoint] = grpc.insecure_channel(_target(endpoint), options=CHANNEL_OPTIONS)
             found = self._callables[endpoint, method.path] = multicallable(channel, method)
             return found
 

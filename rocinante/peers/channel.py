@@ -37,6 +37,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", limits.PEER_REDIAL_MS_MAX),
     ("grpc.keepalive_time_ms", limits.PEER_KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", limits.PEER_KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", limits.PEER_KEEPALIVE_TIMEOUT_MS),  # of keepalive's pings too: by default a minute
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
 )

@@ -56,6 +56,7 @@ def default_options() -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.GRPC_CONCURRENT_RPCS_MAX),
         ("grpc.keepalive_time_ms", limits.GRPC_KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", limits.GRPC_KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", limits.GRPC_KEEPALIVE_TIMEOUT_MS),  # else a minute, whatever the line above says
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", limits.GRPC_CLIENT_PING_INTERVAL_MS_MIN),

@@ -6,10 +6,16 @@ import threading
 import time
 
 import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rocinante.client.transport import CHANNEL_OPTIONS
 from rocinante.pb.v1 import cluster_pb2
-from tests.node.tools import Writers, lead, log_size, others, rest, wait_log, write_as
+from tests.node.tools import Writers, lead, log_size, others, rest, settle, wait_log, write_as
 from tests.support.cluster import Cluster
+
+GIVEN_UP_S = 45.0
+"""Less than what gRPC takes by itself, and much more than what it should be: 10 s between nodes, 15 s for a client."""
 
 
 def test_kill_9_of_the_leader_under_writers_loses_nothing_and_applies_nothing_twice(cluster: Cluster) -> None:
@@ -154,6 +160,27 @@ def test_a_paused_follower_catches_up_and_the_others_do_not_wait_for_it(cluster:
     cluster.resume(follower)
     writers.check()
     assert cluster.leader() is not None
+
+
+def test_connections_to_a_node_that_stands_still_are_given_up_in_seconds(cluster: Cluster) -> None:
+    """A host that lost its power says nothing either. gRPC by itself takes a minute (`grpc.http2.ping_timeout_ms`)."""
+    leader = cluster.wait_leader()
+    still, other = others(cluster, leader)
+    offsets = {number: log_size(cluster, number) for number in (leader, other)}
+    with grpc.insecure_channel(cluster.endpoint(still), options=CHANNEL_OPTIONS) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=GIVEN_UP_S)
+        next(watch)
+        cluster.pause(still)
+        try:
+            given_up = f"append channel to node{still} ({cluster.endpoint(still)}): UNAVAILABLE"
+            for number, offset in offsets.items():
+                wait_log(cluster, number, given_up, offset, GIVEN_UP_S)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(watch)
+        finally:
+            cluster.resume(still)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE, "not its time was up, but the connection"
+    settle(cluster)  # … and the connections are there again
 
 
 def test_rest_moves_leadership_to_the_node_it_names(cluster: Cluster) -> None:
