@@ -42,6 +42,10 @@ class SnapshotTransfer:
         self._content = content
         self._on_done = on_done
         self._stopped = threading.Event()
+        self._call: grpc.Future[pb.SnapshotInstalled] | None = None
+        self._called = threading.Event()
+        self._given_up = ""
+        """Why this end did not go on."""
         self._thread = threading.Thread(target=self._run, name=f"snapshot-{peer.name}", daemon=True)
 
     def start(self) -> None:
@@ -61,9 +65,13 @@ class SnapshotTransfer:
                     request_serializer=pb.SnapshotChunk.SerializeToString,
                     response_deserializer=pb.SnapshotInstalled.FromString,
                 )
-                answer = install(self._chunks(), timeout=limits.SNAPSHOT_TRANSFER_TIMEOUT_S)
+                self._call = install.future(self._chunks(), timeout=limits.SNAPSHOT_TRANSFER_TIMEOUT_S)
+                self._called.set()
+                answer = self._call.result()
                 ok = answer.accepted
                 problem = answer.reason
+        except grpc.FutureCancelledError:
+            problem = self._given_up
         except grpc.RpcError as error:
             problem = f"{error.code().name}: {error.details()}"
         finally:
@@ -89,10 +97,18 @@ class SnapshotTransfer:
         try:
             for data in self._content:
                 if self._stopped.is_set():
-                    raise StorageError("the node stops")
+                    self._give_up("this node stops")
+                    return
                 yield pb.SnapshotChunk(offset=self.sent_bytes, data=data)
                 self.sent_bytes += len(data)
         except StorageError as error:
-            # gRPC swallows what an iterator raises; without this line nobody would know why the stream broke.
             logger.error("snapshot %d cannot be read for %s: %s", meta.index, self.peer.name, error)  # noqa: TRY400
-            raise
+            self._give_up("it cannot be read")
+
+    def _give_up(self, why: str) -> None:
+        """(On gRPC's thread.) An iterator that raised would be a stack in the log, one that just ended a snapshot that
+        is too short."""
+        self._given_up = why
+        self._called.wait()
+        assert self._call is not None
+        self._call.cancel()
