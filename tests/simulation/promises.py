@@ -48,7 +48,13 @@ class Promises:
             self._voted(host, message, message.to)
 
     def _acknowledged(self, host: Host, message: Message) -> None:
-        if not host.storage.files.holds(message.log_index):
+        """On its disk, unless a later leader has replaced it there: one write may hold both, the entry and what comes
+        in its place, and the answer to the former leader goes out behind it. That leader cannot use it. Whoever voted
+        for the later one first would not have taken the entry; whoever voted for it with the entry in his log voted
+        for one that has it (section 5.4.1 of the paper), and has not lost it. So nobody of the later leader's quorum
+        sends such an answer, and without them there is no majority for the entry."""
+        files = host.storage.files
+        if not files.holds(message.log_index) and files.hard_state().term <= message.term:
             self._oracle.fail(
                 f"{host.name} acknowledges entry {message.log_index} in term {message.term}, which is not durable"
             )
