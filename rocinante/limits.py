@@ -160,6 +160,8 @@ CONFIG_NODES_MAX: Final = 20_000
 """Values in one file; an alias counts once, for only what an option asks for is ever looked at."""
 CONFIG_DEPTH_MAX: Final = 16
 CONFIG_CONTROLLERS_MAX: Final = 64
+CONFIG_DATACENTERS_MAX: Final = 63
+"""Other than the one that the file is of."""
 CONFIG_PROBLEMS_MAX: Final = 100
 """Mistakes listed; the rest are counted."""
 NAME_BYTES_MAX: Final = 63

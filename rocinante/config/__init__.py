@@ -7,6 +7,7 @@ from rocinante.config.load import load_config
 from rocinante.config.model import (
     ClusterConfig,
     Controller,
+    Datacenter,
     IngressLimits,
     LogLevel,
     LogOptions,
@@ -23,6 +24,7 @@ __all__ = [
     "ClaimError",
     "ClusterConfig",
     "Controller",
+    "Datacenter",
     "FlowOptions",
     "FlowTimeouts",
     "IngressLimits",

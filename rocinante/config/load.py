@@ -19,6 +19,7 @@ from rocinante.config.flows import flow_options
 from rocinante.config.model import (
     ClusterConfig,
     Controller,
+    Datacenter,
     FlowOptions,
     IngressLimits,
     LogOptions,
@@ -30,6 +31,7 @@ from rocinante.config.model import (
 )
 from rocinante.config.values import Problems, Section
 from rocinante.errors import ConfigError
+from rocinante.identity import endpoint
 
 _SECTIONS: Final[dict[str, type]] = {
     "timers": Timers,
@@ -40,8 +42,10 @@ _SECTIONS: Final[dict[str, type]] = {
     "log": LogOptions,
     "rest": RestOptions,
 }
-_CLUSTER_KEYS: Final = ("name", "datacenter", "controllers", *_SECTIONS)
+_CLUSTER_KEYS: Final = ("name", "datacenter", "controllers", *_SECTIONS, "datacenters")
 _CONTROLLER_KEYS: Final = ("name", "address", "port", "rest", "wwwroot")
+_DATACENTER_KEYS: Final = ("name", "controllers")
+_ENDPOINT_KEYS: Final = ("address", "port")
 
 
 def load_config(path: str | Path) -> tuple[ClusterConfig, list[str]]:
@@ -127,12 +131,14 @@ def _artifact(top: Section) -> ClusterConfig | None:
     cluster.only(_CLUSTER_KEYS)
     name = cluster.name("name")
     datacenter = cluster.name("datacenter", default="dc1")
-    controllers = _controllers(cluster)
+    uses = check.Uniqueness(cluster.problems)
+    controllers = _controllers(cluster, uses)
+    datacenters = _datacenters(cluster, datacenter, uses)
     sections = {key: _options(cluster, key, model) for key, model in _SECTIONS.items()}
     check.relations(cluster, sections["timers"], sections["rotation"])
     if cluster.problems.found or name is None or datacenter is None:
         return None
-    return ClusterConfig(name, controllers, datacenter, cleanup, **sections)
+    return ClusterConfig(name, controllers, datacenter, cleanup, datacenters, **sections)
 
 
 def _options(cluster: Section, key: str, model: type) -> Any:
@@ -147,10 +153,9 @@ def _options(cluster: Section, key: str, model: type) -> Any:
     return flow_options(section) if model is FlowOptions else section.options(model)
 
 
-def _controllers(cluster: Section) -> tuple[Controller, ...]:
+def _controllers(cluster: Section, uses: check.Uniqueness) -> tuple[Controller, ...]:
     items = cluster.items("controllers", maximum=limits.CONFIG_CONTROLLERS_MAX)
     controllers = []
-    uses = check.Uniqueness(cluster.problems)
     roots: dict[str, tuple[int, str]] = {}
     for position, item in enumerate(items, 1):
         controller = _controller(item, position, uses, roots)
@@ -185,3 +190,35 @@ def _controller(
     if name is None or address is None or port is None or rest is None:
         return None
     return Controller(name, address, port, rest, root)
+
+
+def _datacenters(cluster: Section, own: str | None, uses: check.Uniqueness) -> tuple[Datacenter, ...]:
+    """The other datacenters. They have names of their own, and no address twice, nor one of this cluster."""
+    names = check.Uniqueness(cluster.problems)
+    found = []
+    for item in cluster.items("datacenters", minimum=0, maximum=limits.CONFIG_DATACENTERS_MAX):
+        if not item.is_mapping("name and controllers"):
+            continue
+        item.only(_DATACENTER_KEYS)
+        name = item.name("name")
+        if name is not None and name == own:
+            item.complain("name", f"{name!r} is this datacenter, expected another")
+        elif name is not None:
+            names.name(item, name)
+        places = [_place(it, uses) for it in item.items("controllers", maximum=limits.CONFIG_CONTROLLERS_MAX)]
+        if name is not None:
+            found.append(Datacenter(name, tuple(filter(None, places))))
+    return tuple(found)
+
+
+def _place(item: Section, uses: check.Uniqueness) -> str:
+    """Where a controller of another datacenter listens; nothing after a complaint."""
+    if not item.is_mapping("address and port"):
+        return ""
+    item.only(_ENDPOINT_KEYS)
+    address = item.address("address")
+    port = item.integer("port", None, 1, 65_535, "a port")
+    if address is None or port is None:
+        return ""
+    uses.endpoint(item, "port", address, port)
+    return endpoint(address, port)

@@ -20,6 +20,7 @@ __all__ = [
     "META",
     "ClusterConfig",
     "Controller",
+    "Datacenter",
     "FlowOptions",
     "IngressLimits",
     "LogLevel",
@@ -183,6 +184,15 @@ class Controller:
 
 
 @dataclass(frozen=True, slots=True)
+class Datacenter:
+    """Another datacenter, which is a cluster of its own."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    """`IP:PORT` of gRPC of its controllers."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """All of `artifact`."""
 
@@ -191,6 +201,9 @@ class ClusterConfig:
     datacenter: str = "dc1"
     cleanup_on_failure: bool = False
     """Remove a node's half-made data directory when its first start fails."""
+    datacenters: tuple[Datacenter, ...] = ()
+    """The others, for the links between datacenters (DESIGN, section 8), which do not exist yet: checked, used by
+    nothing."""
     timers: Timers = Timers()
     rotation: Rotation = Rotation()
     storage: StorageOptions = StorageOptions()

@@ -154,14 +154,15 @@ class Section:
             return None
         return Section(node, self.path_of(key), self.problems)
 
-    def items(self, key: str, *, maximum: int) -> list[Section]:
-        """The elements of a list that must not be empty."""
+    def items(self, key: str, *, minimum: int = 1, maximum: int) -> list[Section]:
+        """The elements of a list; one that may be empty may also be absent."""
         node = self._values.get(key)
-        expected = f"expected a list of 1 to {maximum}"
+        expected = f"expected a list of {minimum} to {maximum}"
         if node is None:
-            self.complain(key, f"missing, {expected}")
+            if minimum:
+                self.complain(key, f"missing, {expected}")
             return []
-        if not isinstance(node, yaml.SequenceNode) or not 1 <= len(node.value) <= maximum:
+        if not isinstance(node, yaml.SequenceNode) or not minimum <= len(node.value) <= maximum:
             size = f"a list of {len(node.value)}" if isinstance(node, yaml.SequenceNode) else kind(node)
             self.complain(key, f"{expected}, got {size}")
             return []

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from rocinante.config import load_config
+from rocinante.config import Datacenter, load_config
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COLLECTION: Final = ROOT / "ansible"
@@ -143,6 +143,10 @@ def test_the_example_inventory_makes_configurations_that_load(tmp_path: Path) ->
         assert [(node.name, node.endpoint, node.rest) for node in config.controllers] == [
             (host, f"10.81.{number}.{10 + position}:7400", 7401) for position, host in enumerate(hosts, 1)
         ]
+        other = 3 - number
+        assert config.datacenters == (
+            Datacenter(f"dc{other}", tuple(f"10.81.{other}.{10 + position}:7400" for position in (1, 2, 3))),
+        )
 
 
 def test_a_wrong_setting_is_refused_before_it_is_written(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rocinante import limits
 from rocinante.config import (
     ClusterConfig,
     Controller,
+    Datacenter,
     FlowOptions,
     FlowTimeouts,
     IngressLimits,
@@ -100,6 +101,9 @@ artifact:
        zones: {7: {udp: 6}, 65535: {}}}
     log: {level: debug}
     rest: {allowedHosts: [Rocinante.Example, 10.0.0.9], threads: 3}
+    datacenters:
+      - {name: ber, controllers: [{address: 10.2.0.1, port: 7000}, {address: "fd00:0::2", port: 7000}]}
+      - {name: muc, controllers: [{address: 10.3.0.1, port: 7000}]}
 """,
         )
     )
@@ -119,6 +123,7 @@ artifact:
         ),
         log=LogOptions(LogLevel.DEBUG),
         rest=RestOptions(("rocinante.example", "10.0.0.9"), 3),
+        datacenters=(Datacenter("ber", ("10.2.0.1:7000", "[fd00::2]:7000")), Datacenter("muc", ("10.3.0.1:7000",))),
     )
     assert config.controllers[0].endpoint == "[fd00::1]:7000"
     assert config.controllers[0].rest_endpoint == "[fd00::1]:7001"
@@ -252,7 +257,7 @@ def test_the_example_loads_and_shows_every_option_with_its_default() -> None:
         for field in dataclasses.fields(config)
         if dataclasses.is_dataclass(getattr(config, field.name))
     }
-    assert set(written["cluster"]) == {"name", "datacenter", "controllers", *sections}
+    assert set(written["cluster"]) == {"name", "datacenter", "controllers", *sections, "datacenters"}
     assert {key: set(written["cluster"][key]) for key in sections} == sections
     text = EXAMPLE.read_text()
     assert all(f"{field.name}:" in text for field in dataclasses.fields(Controller))
