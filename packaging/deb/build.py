@@ -58,7 +58,7 @@ def main() -> int:
         print(f"there is no package for {machine}: {', '.join(MACHINES)} only; use the wheel", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="rocinante-deb-") as directory:
-        package = Build(Path(directory), machine, options.version).run(options.out)
+        package = Build(Path(directory), machine, options.version).run(options.out.resolve())
     print(f"{package} ({package.stat().st_size / 1e6:.0f} MB)")
     return 0
 
