@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .quorum import Vote, joint_vote
 from .server import Behaviour, Server
 from .types import NONE, Message, MessageType, Role
-from .voting import answer_vote
+from .voting import answer_vote, learn_commit
 
 
 class _Running(Behaviour):
@@ -50,6 +50,19 @@ class _Running(Behaviour):
 
     def _on_vote_request(self, message: Message) -> None:
         answer_vote(self.server, message)
+        self._yield_to_change()
+
+    def _learn(self, message: Message) -> None:
+        """Takes in what the voter knows to be committed; not where its vote has decided the election already."""
+        if self.server.behaviour is self or self.server.behaviour.role is Role.FOLLOWER:
+            learn_commit(self.server, message)
+            self._yield_to_change()
+
+    def _yield_to_change(self) -> None:
+        """A change was found to be committed: other votes count, and the next election asks for those."""
+        server = self.server
+        if server.behaviour is self and server.log.has_config_between(server.log.applied, server.log.commit):
+            server.become_follower(server.term, NONE)
 
     def _ask(self, term: int, *, force: bool) -> None:
         server = self.server
@@ -64,6 +77,8 @@ class _Running(Behaviour):
                         term,
                         log_index=log.last_index,
                         log_term=log.last_term,
+                        commit=log.commit,
+                        hint_term=log.term(log.commit),
                         force=force,
                     )
                 )
@@ -88,6 +103,7 @@ class PreCandidate(_Running):
             self._count(message.sender, granted=not message.reject)
         else:
             self.server.ignored += 1  # granted in an earlier term
+        self._learn(message)
 
     def _count(self, voter: int, *, granted: bool) -> None:
         outcome = self._record(voter, granted)
@@ -113,6 +129,7 @@ class Candidate(_Running):
 
     def on_vote_response(self, message: Message) -> None:
         self._count(message.sender, granted=not message.reject)
+        self._learn(message)
 
     def _count(self, voter: int, *, granted: bool) -> None:
         outcome = self._record(voter, granted)

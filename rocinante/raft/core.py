@@ -392,6 +392,9 @@ class Raft(Server):
             raise FatalInconsistency(f"entry {entry.index} is not the next change to apply")
         self._changes_due.popleft()
         self._use(_changed(self.config, entry))
+        if self._handed_commit < entry.index:
+            # Written soon: who forgets that this is committed would ask for the votes of nodes that may be gone.
+            self._commit_age = self.options.election_ticks
         return self.config
 
     def apply_snapshot_config(self, config: Config) -> None:

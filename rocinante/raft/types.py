@@ -131,8 +131,9 @@ class Message:
     """One protocol message between two nodes. Which fields count depends on `type`; the rest stay at 0.
 
     PRE_VOTE, VOTE                `log_index`, `log_term`: the candidate's last entry; `force`: by transfer, skips the
-                                  lease.
-    *_VOTE_RESPONSE               `reject`.
+                                  lease; `commit`, `hint_term`: what the sender knows to be committed, and that
+                                  entry's term.
+    *_VOTE_RESPONSE               `reject`; `commit`, `hint_term` as above.
     APPEND                        `log_index`, `log_term`: the entry before `entries`; `entries`; `commit`.
     APPEND_RESPONSE               `log_index`: last index now known to match, or when `reject` the index that was
                                   refused, with `hint_index`/`hint_term` for the fast back-off (figure 7; raft paper

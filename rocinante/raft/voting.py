@@ -6,6 +6,11 @@ the request is heard at all (lease, term) was decided before, in `core.Raft.step
 
 A learner answers too: it may be a voter already in a configuration that it has not received yet (etcd/raft's
 campaign_learner_must_vote); refusing could leave the cluster without a leader for ever.
+
+Requests and answers say what their sender knows to be committed, and who holds the same entry knows it from then on
+(raft-rs, `maybe_commit_by_vote`). A configuration counts once it is applied, so somebody who was not told that a change
+is committed, or forgot it in a crash, asks for votes by the old configuration: of a node whose longer log refuses him,
+and which itself lost its vote by that change; or of one that is gone. Without this, neither could ever be elected.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ _RESPONSE = {MessageType.PRE_VOTE: MessageType.PRE_VOTE_RESPONSE, MessageType.VO
 
 def answer_vote(server: Server, message: Message) -> None:
     """Grants or refuses. A granted answer carries the term that was asked for, a refusal the own one."""
+    learn_commit(server, message)
     pre_vote = message.type is MessageType.PRE_VOTE
     may_vote = (
         server.vote == message.sender  # a repeated request gets the same answer
@@ -34,9 +40,21 @@ def answer_vote(server: Server, message: Message) -> None:
             message.sender,
             server.id,
             message.term if granted else server.term,
+            commit=server.log.commit,
+            hint_term=server.log.term(server.log.commit),
             reject=not granted,
         )
     )
+
+
+def learn_commit(server: Server, message: Message) -> None:
+    """What was committed stays so, whoever says it: by log matching, all up to an entry that is here too is the same.
+
+    A leader counts for itself, and what it commits by its configuration must not run ahead of that count.
+    """
+    log, commit = server.log, message.commit
+    if commit > log.commit and log.matches(commit, message.hint_term) and server.leader != server.id:
+        log.commit_to(commit)
 
 
 def refuse_stale_pre_vote(server: Server, message: Message) -> None:

@@ -113,6 +113,38 @@ MEMBERSHIP: Final = (
         ("raft/leader.py", "        if self.removal:\n", "        if False:\n"),
         script="change_takes_no_votes_with_a_tail",
     ),
+    bug(
+        "a refused candidate is not told that its voter lost the vote",
+        "raft-rs, maybe_commit_by_vote; found here (seed 21019)",
+        (
+            "raft/candidate.py",
+            "            learn_commit(self.server, message)\n",
+            "            pass\n",
+        ),
+        script="votes_tell_what_is_committed",
+    ),
+    bug(
+        "a voter is not told by a request that others count",
+        "raft-rs, maybe_commit_by_vote",
+        ("raft/voting.py", "    learn_commit(server, message)\n    pre_vote", "    pre_vote"),
+        script="votes_tell_what_is_committed",
+    ),
+    bug(
+        "what is said to be committed is believed of another entry",
+        "found here (in review)",
+        (
+            "raft/voting.py",
+            "log.matches(commit, message.hint_term)",
+            "commit <= log.last_index",
+        ),
+        script="votes_tell_what_is_committed",
+    ),
+    bug(
+        "a change that was applied is not written down soon",
+        "found here (seed 21019)",
+        ("raft/core.py", "        if self._handed_commit < entry.index:\n", "        if False:\n"),
+        script="change_add_voter",
+    ),
 )
 
 READS_AND_TRANSFER: Final = (

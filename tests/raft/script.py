@@ -433,7 +433,7 @@ def show(message: Message) -> str:
     if kind is MessageType.APPEND:
         text += f" after={message.log_index}/{message.log_term} commit={message.commit} {_entries(message.entries)}"
     elif kind in (MessageType.VOTE, MessageType.PRE_VOTE):
-        text += f" last={message.log_index}/{message.log_term}" + (" force" if message.force else "")
+        text += f" last={message.log_index}/{message.log_term}" + _known(message) + (" force" if message.force else "")
     elif kind is MessageType.HEARTBEAT:
         text += f" commit={message.commit}" + (f" round={message.context}" if message.context else "")
     elif kind is MessageType.HEARTBEAT_RESPONSE:
@@ -445,5 +445,9 @@ def show(message: Message) -> str:
     elif kind is MessageType.APPEND_RESPONSE:
         text += f" rejects={message.log_index} hint={message.hint_index}/{message.hint_term}"
     if kind in (MessageType.VOTE_RESPONSE, MessageType.PRE_VOTE_RESPONSE):
-        text += " no" if message.reject else " yes"
+        text += (" no" if message.reject else " yes") + _known(message)
     return text
+
+
+def _known(message: Message) -> str:
+    return f" knows={message.commit}/{message.hint_term}" if message.commit else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -299,8 +300,12 @@ def test_other_options_are_adopted_at_run_time() -> None:
     timeout = follower.timeout
     follower.adopt_options(slower)
     assert follower.timeout == timeout, "what is the same is not drawn again"
-    leader.adopt_options(RaftOptions(rotation=RotationMode.TRANSFER, rotation_min_ticks=5, rotation_max_ticks=9))
-    assert 5 <= leader.status().rotation.turn_left_ticks <= 9
+    turns = RaftOptions(rotation=RotationMode.TRANSFER, rotation_min_ticks=5, rotation_max_ticks=9)
+    leader.adopt_options(turns)
+    left = leader.status().rotation.turn_left_ticks
+    assert 5 <= left <= 9
+    leader.adopt_options(replace(turns, max_pending_reads=turns.max_pending_reads + 1))
+    assert leader.status().rotation.turn_left_ticks == left, "the turn under way goes on"
     leader.adopt_options(RaftOptions())
     assert leader.status().rotation.turn_left_ticks == 0
     leader.tick()

@@ -20,6 +20,7 @@ SEEDS = range(1, 301)
 BLOCK_SEEDS = 5
 KEPT = {
     796: "the removed one of two voters started again and took no part, but the other did not know and needed its vote",
+    21019: "the demoted one of two voters had an entry more than the other, which needed its vote as far as it knew",
     42715: "messages overtook each other, and each answer made the leader send its whole window again",
 }
 """Lives beyond those that found a defect; docs/reliability.md."""
