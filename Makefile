@@ -54,6 +54,7 @@ package: setup ## build the Debian package into dist/ (ARGS="--version 0.2.0": a
 
 systemd-test: setup-dev ## as root: the package's life, and the units on a real systemd host (minutes)
 	@$(BOOTSTRAP) apt-test
+	@$(BOOTSTRAP) apt lintian
 	$(PY) -m pytest -p no:cacheprovider tests/packaging/life_of_package.py tests/systemd/on_a_host.py $(ARGS)
 
 bench: setup-dev ## puts and reads per second of three nodes on this machine, and how they compare with etcd's

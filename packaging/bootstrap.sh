@@ -4,6 +4,7 @@
 #   bootstrap.sh run        .venv with what the software needs (requirements.lock) and the `rocinante` command
 #   bootstrap.sh dev        the same and what tests and checks need (requirements-dev.lock)
 #   bootstrap.sh apt-test   the Debian packages of packaging/apt-test.txt
+#   bootstrap.sh apt NAME…  these Debian packages
 #
 # Done once; a second run only compares a stamp (locks, pyproject.toml, place, Python) and is quick. A broken or half-made .venv is made again.
 # Debian packages are installed as root; without root it says what is missing.
@@ -117,6 +118,14 @@ apt_test() {
     fi
 }
 
+apt_packages() {
+    local package missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
 # Debian's etcd-server, redis-server and prometheus start a service when they are installed under systemd; the tests start
 # their own. One that was there before is left alone.
 stop_services() {
@@ -142,5 +151,6 @@ case ${1:-} in
 run) set_up run requirements.lock ;;
 dev) set_up dev requirements-dev.lock ;;
 apt-test) apt_test ;;
-*) die "use: $0 run|dev|apt-test" ;;
+apt) apt_packages "${@:2}" ;;
+*) die "use: $0 run|dev|apt-test|apt NAME…" ;;
 esac

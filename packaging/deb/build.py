@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +83,11 @@ class Build:
         if wanted:
             path.write_text(text.replace(f'"{found}"', f'"{wanted}"', 1))
         return wanted or found
+
+    @property
+    def debian_version(self) -> str:
+        """In which a hyphen would begin a revision; ~ sorts before."""
+        return self.version.replace("-", "~")
 
     def run(self, out: Path) -> Path:
         for version in PYTHONS:
@@ -198,12 +204,23 @@ class Build:
             self._put(f"{share}/{path.name}", path)
         self._put(f"{share}/examples/rocinante.yaml", self.source / "packaging" / "rocinante.example.yaml")
         self._put(f"{share}/copyright", HERE / "copyright")
-        self._put(f"{share}/changelog.gz").write_bytes(
-            gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), compresslevel=9, mtime=0)
-        )
+        for name, text in (("CHANGELOG.md", (ROOT / "CHANGELOG.md").read_bytes()), ("changelog", self._changelog())):
+            self._put(f"{share}/{name}.gz").write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
+        self._put("usr/share/lintian/overrides/rocinante", HERE / "lintian-overrides")
         page = self.tree / "usr/share/rocinante/www"
         page.parent.mkdir(parents=True)
         page.symlink_to(f"/{SHARED}/rocinante/www")
+
+    def _changelog(self) -> bytes:
+        """In Debian's form, which its tools read: this version, and where the changes are told."""
+        control = (HERE / "control").read_text()
+        maintainer = control.partition("Maintainer: ")[2].partition("\n")[0]
+        lines = (
+            f"rocinante ({self.debian_version}) unstable; urgency=medium",
+            "  * See /usr/share/doc/rocinante/CHANGELOG.md.gz.",
+            f" -- {maintainer}  {formatdate(self.epoch)}",
+        )
+        return "\n\n".join(lines).encode() + b"\n"
 
     def _install_manual(self) -> None:
         """Manual pages and completions, from the help of the command that is in the package."""
@@ -227,7 +244,7 @@ class Build:
         self._put("DEBIAN/conffiles").write_text("".join(f"{path}\n" for path in etc))
         size = sum(path.lstat().st_size for path in content(self.tree) if not path.is_symlink())
         fields = {
-            "VERSION": self.version.replace("-", "~"),
+            "VERSION": self.debian_version,
             "ARCHITECTURE": MACHINES[self.machine],
             "SIZE": str(size // 1024),
             "PYTHON": f"python3 (>= {PYTHONS[0]}), python3 (<< {following(PYTHONS[-1])})",

@@ -37,6 +37,7 @@ def test_what_is_in_it(names: list[str]) -> None:
         "/usr/bin/rocinante",
         "/lib/systemd/system/rocinante@.service",
         "/usr/share/man/man1/rocinante-node.1.gz",
+        "/usr/share/doc/rocinante/CHANGELOG.md.gz",
         "/usr/share/bash-completion/completions/rocinante",
         "/opt/rocinante/bin/python3 -> /usr/bin/python3",
         "/opt/rocinante/lib/python3/rocinante/www/index.html",
@@ -45,6 +46,12 @@ def test_what_is_in_it(names: list[str]) -> None:
     for version in ("311", "312"):
         assert re.search(rf"^/opt/rocinante/lib/python3.../site-packages/.*cpython-{version}-x86_64.*\.so$", text, re.M)
     assert not re.search(r"\.pyc|__pycache__|\.venv|/tests/", text), "no bytecode, no tests of the libraries"
+
+
+def test_lintian_finds_nothing_but_what_is_overridden_with_a_reason(package: Path) -> None:
+    command = ["lintian", "--allow-root", "--tag-display-limit", "0", "--fail-on", "error,warning", str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
 class Host:
