@@ -7,7 +7,7 @@ numbers, its upper and its lower half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,8 @@ from rocinante.flows.value import NARROW_BYTES, WIDE_BYTES
 
 Raw = NDArray[Any]
 Mask = NDArray[np.bool_]
+Fields = Mapping[str, Any]
+"""By their names: arrays, or one number that holds for all records."""
 
 _HEAD: Final = [("zone", ">u2"), ("family", "u1"), ("protocol", "u1")]
 _PORTS: Final = [("a_port", ">u2"), ("b_port", ">u2")]
@@ -107,16 +109,20 @@ def values_of(raw: Raw) -> Raw:
 
 def suspect_keys(keys: Raw) -> Mask:
     """Which keys of one width `check_key` refuses."""
-    return _disorder(keys)[0]
+    return _disorder(_fields(keys_of(keys)))[0]
 
 
-def _disorder(keys: Raw) -> tuple[Mask, Mask]:
+def _fields(records: Raw) -> Fields:
+    return {name: records[name] for name in records.dtype.names or ()}
+
+
+def _disorder(key: Fields) -> tuple[Mask, Mask]:
     """(keys that are not canonical, those whose endpoints are the same)."""
-    wide = keys.dtype.itemsize == KEY_V6_BYTES
-    key = keys_of(keys)
+    wide = "a_low" in key
     protocol = key["protocol"]
     a_port, b_port = key["a_port"].astype(np.uint16), key["b_port"].astype(np.uint16)
-    a, b = key["a"].astype(np.uint64), key["b"].astype(np.uint64)
+    kind = np.uint64 if wide else np.uint32
+    a, b = key["a"].astype(kind), key["b"].astype(kind)
     greater, equal = a > b, a == b
     if wide:
         a_low, b_low = key["a_low"].astype(np.uint64), key["b_low"].astype(np.uint64)
@@ -130,11 +136,15 @@ def _disorder(keys: Raw) -> tuple[Mask, Mask]:
 
 def suspects(keys: Raw, values: Raw) -> Mask:
     """Which records of a fixed kind break a rule of the format: what `check_key` and `check_value` refuse."""
-    wide = keys.dtype.itemsize == KEY_V6_BYTES
-    value = values_of(values)
+    return suspect_fields(_fields(keys_of(keys)), _fields(values_of(values)))
+
+
+def suspect_fields(key: Fields, value: Fields) -> Mask:
+    """The same by the fields of keys and values, each an array or one number for all."""
+    wide = "a_low" in key
     flags = value["flags"].astype(np.uint16)
-    bad, same_ends = _disorder(keys)
-    bad |= same_ends & ((flags & _REVERSED) != 0)
+    disorder, same_ends = _disorder(key)
+    bad: Mask = disorder | (same_ends & ((flags & _REVERSED) != 0))
     bad |= (value["tcp_state"] > max(TcpState)) | (value["zero"] != 0) | (flags > KNOWN_FLAGS)
     backend = _any(value, ("backend", "backend_low", "backend_port"))
     reply = _any(
@@ -161,17 +171,17 @@ def suspects(keys: Raw, values: Raw) -> Mask:
     bad |= ((flags & _BACKEND_V4) != 0) & (((flags & _HAS_BACKEND) == 0) | padded)
     padded = _any(value, ("reply_source_low", "reply_destination_low"))
     for half in ("reply_source", "reply_destination"):
-        padded |= (value[half].astype(np.uint64) & low) != 0
+        padded = padded | ((value[half].astype(np.uint64) & low) != 0)
     bad |= ((flags & _REPLY_V4) != 0) & (((flags & _HAS_REPLY) == 0) | padded)
     return bad
 
 
-def _any(value: Raw, fields: Sequence[str]) -> Mask:
+def _any(value: Fields, fields: Sequence[str]) -> Mask:
     """Whether one of these fields (those that there are) is not zero."""
-    found: Mask = np.zeros(len(value), np.bool_)
+    found: Mask = np.zeros((), np.bool_)
     for field in fields:
-        if field in (value.dtype.names or ()):
-            found |= value[field] != 0
+        if field in value:
+            found = found | (value[field] != 0)
     return found
 
 

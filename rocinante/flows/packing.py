@@ -7,18 +7,20 @@
 `base` is the column's smallest value, `width` the least that the differences fit: so there is one way to pack a batch.
 A packed batch is how records travel, and nothing else: it stands for the batch of the fixed kind that `unpacked` makes
 of it, whose bounds it has to keep; tables, digests, snapshots and watchers know the fixed kinds only. Both directions
-cost some 30 to 50 ns a record, without Python code for each.
+cost some 30 to 50 ns a record, without Python code for each. Who needs keys and values apart, or looks at a few fields,
+takes the columns (`Columns`): the batch that they stand for need not be made for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocinante.flows.batch import BYTES_MAX, HEADER, HEADER_BYTES, MAGIC, RECORDS_MAX, VERSION, BatchKind, Buffer
-from rocinante.flows.columns import KEY_FIELDS, SLOT_BYTES, VALUE_FIELDS
+from rocinante.flows.columns import KEY_FIELDS, SLOT_BYTES, VALUE_FIELDS, Fields, suspect_fields
 from rocinante.flows.errors import FlowError
 from rocinante.flows.key import KEY_V4_BYTES, KEY_V6_BYTES
 
@@ -33,6 +35,7 @@ _KIND_AT: Final = 5
 
 class _Layout(NamedTuple):
     kind: BatchKind
+    key_bytes: int
     record: np.dtype[Any]
     fields: tuple[tuple[str, int], ...]
     """Name and bytes of each, in order."""
@@ -42,7 +45,7 @@ def _layout(kind: BatchKind, key_bytes: int) -> _Layout:
     fields: list[tuple[str, np.dtype[Any]]] = []
     for part in (KEY_FIELDS[key_bytes], VALUE_FIELDS[SLOT_BYTES[key_bytes]]):
         fields += [(name, part[name]) for name in part.names or ()]
-    return _Layout(kind, np.dtype(fields), tuple((name, of.itemsize) for name, of in fields))
+    return _Layout(kind, key_bytes, np.dtype(fields), tuple((name, of.itemsize) for name, of in fields))
 
 
 _LAYOUTS: Final = {PACKED_V4: _layout(BatchKind.V4, KEY_V4_BYTES), PACKED_V6: _layout(BatchKind.V6, KEY_V6_BYTES)}
@@ -90,23 +93,85 @@ def unpacked(batch: Buffer, *, records_max: int = RECORDS_MAX, bytes_max: int = 
     Raises FlowError where a packed one is not what `packed` makes, or is of more than `records_max` records or
     `bytes_max` bytes, unpacked. What is in the records is not looked at.
     """
+    columns = columns_of(batch, records_max=records_max, bytes_max=bytes_max)
+    return batch if columns is None else columns.batch()
+
+
+def columns_of(batch: Buffer, *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX) -> Columns | None:
+    """The columns of a packed batch; None for any other, unchecked. Raises what `unpacked` raises."""
     if not is_packed(batch):
-        return batch
+        return None
     layout = _LAYOUTS[batch[_KIND_AT]]
-    count = _check_header(batch, layout, records_max, bytes_max)
-    record = np.zeros(1, layout.record)
-    varying: list[tuple[str, NDArray[Any]]] = []
-    for column in _columns(batch, layout, count):
-        if column.width:
-            varying.append((column.name, _values(batch, column, count)))
-        else:
-            record[column.name] = column.base
-    made = bytearray(HEADER.pack(MAGIC, VERSION, layout.kind, 0, count))
-    made += record.tobytes() * count
-    records = np.frombuffer(memoryview(made)[HEADER_BYTES:], layout.record)
-    for name, values in varying:
-        records[name] = values
-    return memoryview(made).toreadonly()
+    return Columns(batch, layout, _check_header(batch, layout, records_max, bytes_max))
+
+
+class Columns:
+    """What a packed batch says, field by field; made by `columns_of`."""
+
+    __slots__ = ("_layout", "count", "same", "varying")
+
+    def __init__(self, batch: Buffer, layout: _Layout, count: int) -> None:
+        """Raises FlowError where a column is not what `packed` makes."""
+        self._layout = layout
+        self.count = count
+        self.same: dict[str, int] = {}
+        """The value of each field that has the same one in all records …"""
+        self.varying: dict[str, NDArray[Any]] = {}
+        """… and the values of the others, in the machine's byte order. Every field is in one of the two."""
+        for column in _columns(batch, layout, count):
+            if column.width:
+                self.varying[column.name] = _values(batch, column, count)
+            else:
+                self.same[column.name] = column.base
+
+    @property
+    def kind(self) -> BatchKind:
+        return self._layout.kind
+
+    @property
+    def key_bytes(self) -> int:
+        return self._layout.key_bytes
+
+    def keys(self) -> NDArray[Any]:
+        """The packed keys."""
+        fields = KEY_FIELDS[self.key_bytes]
+        made = np.empty(self.count, fields)
+        self._write(made, fields.names or (), zeroed=False)
+        return made.view(f"V{self.key_bytes}")
+
+    def write_values(self, slots: NDArray[Any], *, zeroed: bool = False) -> None:
+        """Write the packed values, in order, into slots of their width. `zeroed`: all bytes of these are 0."""
+        fields = VALUE_FIELDS[slots.dtype.itemsize]
+        self._write(slots.view(fields), fields.names or (), zeroed=zeroed)
+
+    def has_suspects(self) -> bool:
+        """Whether a record breaks a rule of the format; which, says `check_records` of the batch."""
+        key_bytes, fields = self.key_bytes, self._fields
+        suspects = suspect_fields(fields(KEY_FIELDS[key_bytes]), fields(VALUE_FIELDS[SLOT_BYTES[key_bytes]]))
+        return bool(suspects.any())
+
+    def _fields(self, part: np.dtype[Any]) -> Fields:
+        return {
+            name: self.varying[name] if name in self.varying else part[name].newbyteorder("=").type(self.same[name])
+            for name in part.names or ()
+        }
+
+    def batch(self) -> memoryview:
+        """The batch that they stand for."""
+        layout, count = self._layout, self.count
+        made = bytearray(HEADER_BYTES + count * layout.record.itemsize)
+        HEADER.pack_into(made, 0, MAGIC, VERSION, layout.kind, 0, count)
+        records = np.frombuffer(memoryview(made)[HEADER_BYTES:], layout.record)
+        self._write(records, layout.record.names or (), zeroed=True)
+        return memoryview(made).toreadonly()
+
+    def _write(self, records: NDArray[Any], names: Sequence[str], *, zeroed: bool) -> None:
+        for name in names:
+            values = self.varying.get(name)
+            if values is not None:
+                records[name] = values
+            elif (value := self.same[name]) or not zeroed:
+                records[name] = value
 
 
 def least(batch: Buffer, field: str) -> int:
@@ -175,13 +240,15 @@ def _columns(batch: Buffer, layout: _Layout, count: int) -> list[_Column]:
 
 def _values(batch: Buffer, column: _Column, count: int) -> NDArray[Any]:
     """The values of a column that varies. Raises FlowError where there is another way to pack them, or none."""
-    differences = np.frombuffer(batch, f">u{column.width}", count, column.at)
-    values = differences.astype(_native(column.field_bytes))
-    most = int(values.max())
-    if values.min() or _width(most) != column.width:
+    width = column.width
+    differences = np.frombuffer(batch, f">u{width}", count, column.at).astype(_native(width))
+    most = int(differences.max())
+    if differences.min() or _width(most) != width:
         raise FlowError("batch", f"the column {column.name} is not packed as it should be")
     if column.base + most > _MOST[column.field_bytes]:
         raise FlowError("batch", f"the column {column.name} is beyond what the field holds")
+    # Only now as wide as the field: what is narrow is looked through faster.
+    values = differences if width == column.field_bytes else differences.astype(_native(column.field_bytes))
     if column.base:
         values += values.dtype.type(column.base)
     return values

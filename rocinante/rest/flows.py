@@ -12,7 +12,7 @@ from rocinante.flow_json import record_from_json, record_to_json
 from rocinante.flows import FlowError, FlowFilter, FlowRecord
 from rocinante.flows.batch import HEADER, MAGIC, VERSION, BatchKind, check_records, encode_batch, validate_batch
 from rocinante.flows.key import check_key
-from rocinante.flows.packing import unpacked
+from rocinante.flows.packing import columns_of
 from rocinante.flows.value import pack_value, unpack_record
 from rocinante.ports import ReadPoint
 from rocinante.rest.context import RestContext
@@ -149,7 +149,10 @@ def _origin(context: RestContext, text: str) -> bytes:
 def _check_batch(batch: bytes) -> None:
     try:
         bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
-        fixed = unpacked(batch, **bounds)
+        columns = columns_of(batch, **bounds)
+        if columns is not None and not columns.has_suspects():
+            return
+        fixed = batch if columns is None else columns.batch()
         check_records(
             fixed,
             validate_batch(fixed, **bounds),

@@ -13,9 +13,10 @@ from time import monotonic
 
 from rocinante import convert, limits
 from rocinante.errors import InvalidArgument
-from rocinante.flows import FlowError, check_key, check_records, unpack_record, unpacked, validate_batch
+from rocinante.flows import FlowError, check_key, check_records, unpack_record, validate_batch
 from rocinante.flows.batch import HEADER, HEADER_BYTES, BatchKind, Buffer
 from rocinante.flows.key import KEY_V4_BYTES
+from rocinante.flows.packing import columns_of, is_packed, least
 from rocinante.pb.v1 import flow_pb2 as pb
 from rocinante.ports import ReadPoint
 from rocinante.services.call import Call, Calls, Handlers
@@ -29,7 +30,9 @@ INLINE_BYTES_MAX = 32 * limits.KIB
 """A batch up to this size is checked on the event loop (about 0.3 ms); a larger one on a worker thread, …"""
 INLINE_RECORDS_MAX = 2_048
 """… unless it is of a fixed kind and has no more records than this: numpy checks them together (0.2 ms; 0.5 ms where it
-is packed and gets its deadlines here), and two hand-overs between threads cost more."""
+is packed and gets its deadlines here), and two hand-overs between threads cost more. Or …"""
+INLINE_PACKED_RECORDS_MAX = 16_384
+"""… it is packed, states its deadlines, and has no more than this: its columns are checked as they are (0.35 ms)."""
 INLINE_FLOWS_MAX = 64
 """So many flows are looked up and turned into messages on the event loop; more on a worker thread."""
 
@@ -196,7 +199,10 @@ def check_batch(batch: Buffer) -> None:
     names the record and the field."""
     try:
         bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
-        fixed = unpacked(batch, **bounds)
+        columns = columns_of(batch, **bounds)
+        if columns is not None and not columns.has_suspects():
+            return
+        fixed = batch if columns is None else columns.batch()
         check_records(
             fixed,
             validate_batch(fixed, **bounds),
@@ -212,7 +218,16 @@ def _is_quick(batch: Buffer) -> bool:
     if len(batch) < HEADER_BYTES:
         return False
     _magic, _version, kind, _reserved, count = HEADER.unpack_from(batch)
-    return bool(kind != BatchKind.VARIABLE and count <= INLINE_RECORDS_MAX)
+    if kind == BatchKind.VARIABLE or count > INLINE_PACKED_RECORDS_MAX:
+        return False
+    return bool(count <= INLINE_RECORDS_MAX or (is_packed(batch) and _states_deadlines(batch)))
+
+
+def _states_deadlines(batch: Buffer) -> bool:
+    try:
+        return least(batch, "deadline_ms") > 0
+    except FlowError:
+        return True  # it is refused
 
 
 def flow_message(entry: FlowEntry) -> pb.FlowRecord:

@@ -19,17 +19,18 @@ import numpy as np
 from rocinante import limits
 from rocinante.errors import InvalidArgument, ResourceExhausted
 from rocinante.flows import (
+    BatchInfo,
     FlowError,
     FlowFilter,
     columns,
     iter_pairs,
     payload,
     times_ms,
-    unpacked,
     validate_batch,
 )
 from rocinante.flows.batch import BatchKind
 from rocinante.flows.filter_codec import decode_filter, encode_filter
+from rocinante.flows.packing import columns_of
 from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
 from rocinante.state.row_index import I64
 from rocinante.state.rows import OUTSIDE, Raw, RowStore, deadlines_of
@@ -143,15 +144,15 @@ class FlowTables:
         bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
         pairs: Iterator[tuple[bytes, bytes]] | None = None
         try:
-            batch = unpacked(written, **bounds)
-            info = validate_batch(batch, **bounds)
+            packed = columns_of(written, **bounds)
+            info = validate_batch(written, **bounds) if packed is None else BatchInfo(packed.kind, packed.count)
             if info.kind is BatchKind.VARIABLE:
-                pairs = iter_pairs(batch, info)
+                pairs = iter_pairs(written, info)
         except FlowError as error:
             raise InvalidArgument("batch", str(error)) from error
         if self.count() + info.count > limits.FLOW_RECORDS_MAX:
             raise ResourceExhausted(f"batch: the tables hold at most {limits.FLOW_RECORDS_MAX} flows")
-        if pairs is not None and self._outside_bytes() + len(batch) > limits.FLOW_OUTSIDE_BYTES_MAX:
+        if pairs is not None and self._outside_bytes() + len(written) > limits.FLOW_OUTSIDE_BYTES_MAX:
             raise ResourceExhausted(
                 f"batch: names and application data of flows take at most {limits.FLOW_OUTSIDE_BYTES_MAX} bytes"
             )
@@ -162,9 +163,11 @@ class FlowTables:
             table = self.tables[origin] = FlowTable(origin)
         if pairs is not None:
             table.put_variable(pairs)
+        elif packed is not None:
+            table.store(packed.key_bytes).put_columns(packed)
         else:
             key_bytes = _KEY_BYTES[info.kind]
-            keys, slots = columns.split(payload(batch), key_bytes)
+            keys, slots = columns.split(payload(written), key_bytes)
             table.store(key_bytes).put(keys, slots, deadlines_of(slots))
         return info.count, FlowChanges(FlowChange.PUT, origin, written)
 
@@ -205,18 +208,18 @@ class FlowTables:
     def count_new(self, origin: str, batch: bytes) -> int:
         """How many flows a valid batch would add; keys that stand twice in it may count twice."""
         bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
-        fixed = unpacked(batch, **bounds)
-        info = validate_batch(fixed, **bounds)
+        packed = columns_of(batch, **bounds)
+        info = validate_batch(batch, **bounds) if packed is None else BatchInfo(packed.kind, packed.count)
         table = self.tables.get(origin)
         if table is None:
             return info.count
         if info.kind is BatchKind.VARIABLE:
-            return sum(table.entry(key) is None for key in {key for key, _ in iter_pairs(fixed, info)})
+            return sum(table.entry(key) is None for key in {key for key, _ in iter_pairs(batch, info)})
         key_bytes = _KEY_BYTES[info.kind]
         store = table.stores.get(key_bytes)
         if store is None:
             return info.count
-        keys, _ = columns.split(payload(fixed), key_bytes)
+        keys = columns.split(payload(batch), key_bytes)[0] if packed is None else packed.keys()
         return int(np.count_nonzero(store.find(keys) < 0))
 
     def _outside_bytes(self) -> int:

@@ -19,6 +19,9 @@ from rocinante.errors import ResourceExhausted
 _NORESERVE: Final[int] = getattr(mmap, "MAP_NORESERVE", 0x4000)
 """Not in Python 3.11's module; Linux's number on x86-64 and aarch64."""
 
+_POPULATE_WRITE: Final[int] = getattr(mmap, "MADV_POPULATE_WRITE", 23)
+"""Not in Python's module; Linux's number."""
+
 
 def reserve(items: int, dtype: DTypeLike) -> NDArray[Any]:
     """An array of zeros, `items` long, that takes memory only where it is written.
@@ -41,13 +44,34 @@ def give_back(array: NDArray[Any], first: int, stop: int) -> None:
 
     `array` is all of one that `reserve` returned, or a view of it; only whole pages go.
     """
+    space = _space_of(array)
+    first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = min(stop, len(space))
+    if stop > first:
+        space.madvise(mmap.MADV_DONTNEED, first, stop - first)
+
+
+def populate(array: NDArray[Any], first: int, stop: int) -> None:
+    """Have the kernel give the pages of these bytes now, as it would at the first touch of each. What they hold stays.
+
+    It is a hint: a kernel that cannot (Linux before 5.14), or has no memory left, does nothing.
+    """
+    space = _space_of(array)
+    first = first // mmap.PAGESIZE * mmap.PAGESIZE
+    stop = min(stop, len(space))
+    if stop > first:
+        try:
+            space.madvise(_POPULATE_WRITE, first, stop - first)
+        except OSError:
+            return
+
+
+def _space_of(array: NDArray[Any]) -> mmap.mmap:
+    """What `reserve` mapped for this array, or for the one that it is a view of."""
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
     space = base.obj if isinstance(base, memoryview) else base
     if not isinstance(space, mmap.mmap):
         raise TypeError("the array is not one of `reserve`")
-    first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-    stop = min(stop, len(space))
-    if stop > first:
-        space.madvise(mmap.MADV_DONTNEED, first, stop - first)
+    return space

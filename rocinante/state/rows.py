@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from rocinante import limits
 from rocinante.flows.columns import VALUE_FIELDS
+from rocinante.flows.packing import Columns
 from rocinante.flows.selecting import encode_pairs, fixed_batch
-from rocinante.state.regions import give_back, reserve
-from rocinante.state.row_index import I64, U64, RowIndex
+from rocinante.state.regions import give_back, populate, reserve
+from rocinante.state.row_index import I64, U64, Ends, RowIndex
 
 FREE: Final = 0
 HELD: Final = 1
@@ -37,8 +38,15 @@ NEVER: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 ROWS_MAX: Final = limits.FLOW_RECORDS_MAX + limits.FLOW_BATCH_RECORDS_MAX
 """Address space is reserved for so many; a batch may need rows for keys that stand twice in it."""
 
-ROW_BYTES_BESIDE: Final = 25
-"""Of a row, beside its key and slot: deadline 8, state 1, place among the free rows 4, hash index 12."""
+_AHEAD_SHARE: Final = 16
+"""Pages are asked for ahead of the rows for at most this part of what the table has …"""
+_AHEAD_ROWS_MIN: Final = 1024
+"""… from so many rows on …"""
+_AHEAD_ROWS_MAX: Final = 8192
+"""… and for no more than so many at a time (0.8 MB for IPv4, 0.3 ms)."""
+
+ROW_BYTES_BESIDE: Final = 34
+"""Of a row, beside its key and slot: deadline 8, state 1, place among the free rows 4, hash index 21."""
 OUTSIDE_BYTES_BESIDE: Final = 150
 """Of a value outside its slot, beside its bytes (measured: the bytes object, and its place in the dict)."""
 
@@ -65,6 +73,7 @@ class RowStore:
         "_free",
         "_free_count",
         "_index",
+        "_paged",
         "_words",
         "deadlines",
         "frozen",
@@ -92,6 +101,8 @@ class RowStore:
         self._free_count = 0
         self.used = 0
         """Rows that were ever taken: those from here on are untouched."""
+        self._paged = 0
+        """Rows whose pages were asked for, if any were."""
         self.live = 0
         self.outside: dict[int, bytes] = {}
         self.outside_bytes = 0
@@ -150,14 +161,31 @@ class RowStore:
         """Write flows whose values fit their slots; where a key stands more than once the last one counts."""
         rows = self._rows_for(keys)
         self.slots[rows] = slots
+        self._held(rows, deadlines)
+
+    def put_columns(self, columns: Columns) -> None:
+        """The same for the flows of a packed batch."""
+        rows = self._rows_for(columns.keys())
+        if isinstance(rows, slice):
+            columns.write_values(self.slots[rows], zeroed=True)
+        else:
+            slots = np.empty(columns.count, self.slots.dtype)
+            columns.write_values(slots)
+            self.slots[rows] = slots
+        self._held(rows, _column_of_deadlines(columns))
+
+    def _held(self, rows: I64 | slice, deadlines: U64 | np.uint64) -> None:
+        """Keys and slots of these rows are written."""
         self.deadlines[rows] = deadlines
-        self._forget_outside(rows)
+        if not isinstance(rows, slice):
+            self._forget_outside(rows)
         self.states[rows] = HELD
 
     def put_outside(self, values: Mapping[bytes, bytes]) -> None:
         """Write flows whose values do not fit, by their keys."""
         keys = np.frombuffer(b"".join(values), f"V{self.key_bytes}")
-        rows = self._rows_for(keys)
+        found = self._rows_for(keys)
+        rows = np.arange(found.start, found.stop) if isinstance(found, slice) else found
         starts = b"".join(value[: self.slot_bytes] for value in values.values())
         self.slots[rows] = slots = np.frombuffer(starts, f"V{self.slot_bytes}")
         self.deadlines[rows] = deadlines_of(slots)
@@ -173,29 +201,37 @@ class RowStore:
         self._forget_outside(rows)
         self.states[rows] = FREE
         self.deadlines[rows] = NEVER
-        self._index.remove(rows, self.states)
+        self._index.remove(rows)
         self._give_back(rows)
         self.live -= len(rows)
 
-    def _rows_for(self, keys: Raw) -> I64:
-        """The rows of these keys, new ones for those that have none."""
+    def _rows_for(self, keys: Raw) -> I64 | slice:
+        """The rows of these keys, new ones for those that have none, with their keys written. A slice where all are
+        untouched ones, in order."""
         words = _words(keys)
-        hashes = self._index.hashes(words)
-        rows = self._index.find(words, hashes)
+        tags = self._index.hashes(words)
+        rows, ends = self._index.locate(words, tags)
         fresh = np.flatnonzero(rows < 0)
         if self.frozen:
             self._remember(rows[rows >= 0])
         if not fresh.size:
             return rows
         if fresh.size < len(keys):
-            keys, hashes = keys[fresh], hashes[fresh]
-        taken = self._take(fresh.size)
-        if self.frozen:
-            self._remember(taken)
-        self.keys[taken] = keys
-        linked = self._index.insert(taken, hashes)
-        rows[fresh] = taken
+            keys, tags, ends = keys[fresh], tags[fresh], Ends(ends.buckets[fresh], ends.taken[fresh])
+        reused, untouched = self._take(fresh.size)
+        taken = np.arange(untouched.start, untouched.stop)
+        if reused.size:
+            taken = np.concatenate((reused, taken))
+            if self.frozen:
+                self._remember(reused)
+            self.keys[taken] = keys
+        else:
+            self.keys[untouched] = keys
+        linked = self._index.insert(taken, tags, ends)
         self.live += int(np.count_nonzero(linked))
+        if len(taken) == len(rows) and not reused.size and linked.all():
+            return untouched
+        rows[fresh] = taken
         if not linked.all():
             double = np.flatnonzero(~linked)
             rows[fresh[double]] = self.find(keys[double])
@@ -209,17 +245,26 @@ class RowStore:
             for row in rows[self.states[rows] == OUTSIDE].tolist():
                 self.outside_bytes -= len(self.outside.pop(row, b""))  # a row may be given twice
 
-    def _take(self, count: int) -> I64:
+    def _take(self, count: int) -> tuple[I64, slice]:
         """Free rows, the one freed last first, then untouched ones."""
-        reused = min(count, self._free_count)
-        untouched = np.arange(self.used, self.used + count - reused)
-        self.used += count - reused
-        if not reused:
-            return untouched
-        left = self._free_count - reused
-        again = self._free[left : self._free_count][::-1].astype(np.int64)
+        left = self._free_count - min(count, self._free_count)
+        again: I64 = self._free[left : self._free_count][::-1].astype(np.int64)
         self._free_count = left
-        return np.concatenate((again, untouched))
+        untouched = slice(self.used, self.used + count - len(again))
+        self.used = untouched.stop
+        self._ahead()
+        return again, untouched
+
+    def _ahead(self) -> None:
+        """Have the kernel give the pages of the next rows of a large table many at a time, before they are written:
+        page by page at the first touch takes half as long again."""
+        if self.used <= self._paged or self.used < _AHEAD_SHARE * _AHEAD_ROWS_MIN:
+            return
+        rows = min(self.used // _AHEAD_SHARE, _AHEAD_ROWS_MAX)
+        stop = min(self.used + rows, len(self.states))
+        for array in (self.keys, self.slots, self.deadlines, self.states):
+            populate(array, max(self._paged, 0) * array.itemsize, stop * array.itemsize)
+        self._paged = stop
 
     def _give_back(self, rows: I64) -> None:
         self._free[self._free_count : self._free_count + len(rows)] = rows
@@ -240,7 +285,7 @@ class RowStore:
     def regions(self) -> list[tuple[Raw, int]]:
         """The arrays, with how many bytes of each were ever written."""
         arrays: list[Raw] = [self.keys, self.slots, self.deadlines, self.states, self._free]
-        return [*((array, self.used * array.itemsize) for array in arrays), *self._index.regions(self.used)]
+        return [*((array, self.used * array.itemsize) for array in arrays), *self._index.regions()]
 
     def give_back(self, step_bytes: int) -> Iterator[int]:
         """Return the memory of a store that nobody uses any more to the kernel, a step at a time: dropped in one go,
@@ -275,8 +320,9 @@ class RowStore:
         self.outside.update(piece.outside)
         self.outside_bytes += sum(map(len, piece.outside.values()))
         words = self._words[rows]
-        hashes = self._index.hashes(words)
-        if (self._index.find(words, hashes) >= 0).any() or not self._index.insert(rows, hashes).all():
+        tags = self._index.hashes(words)
+        found, ends = self._index.locate(words, tags)
+        if (found >= 0).any() or not self._index.insert(rows, tags, ends).all():
             raise ValueError("a key stands twice")
         self.live += len(rows)
 
@@ -373,3 +419,11 @@ def deadlines_of(slots: Raw) -> U64:
     ended = deadlines != NEVER
     np.add(deadlines, np.uint64(1), out=deadlines, where=ended)
     return deadlines
+
+
+def _column_of_deadlines(columns: Columns) -> U64 | np.uint64:
+    """What `deadlines_of` says of the values; one, where they are the same."""
+    deadlines = columns.varying.get("deadline_ms")
+    if deadlines is None:
+        return np.uint64(columns.same["deadline_ms"]) or NEVER
+    return deadlines if deadlines.min() else np.where(deadlines == 0, NEVER, deadlines)

@@ -21,7 +21,9 @@ from rocinante.flows import (
     unpacked_bytes,
     validate_batch,
 )
-from rocinante.flows.packing import RATIO_MAX, is_packed, least
+from rocinante.flows.batch import payload
+from rocinante.flows.columns import split, suspects
+from rocinante.flows.packing import RATIO_MAX, columns_of, is_packed, least
 from tests.flows import independent
 from tests.flows.strategies import records
 
@@ -177,3 +179,25 @@ def test_whatever_is_flipped_it_is_refused_or_packs_to_itself(at: int, bit: int)
         return
     if is_packed(bytes(batch)):
         assert bytes(packed(fixed)) == bytes(batch), "one set of records, one packed batch"
+
+
+@given(flows=st.lists(records(), min_size=1, max_size=8), data=st.data())
+def test_columns_are_the_batch_and_show_what_breaks_a_rule(flows: list[object], data: st.DataObject) -> None:
+    """Valid records, and the same with a byte changed somewhere: by columns as by the batch that they stand for."""
+    for batch in encode_batch(flows * 20):  # type: ignore[arg-type]
+        if batch[5] == BatchKind.VARIABLE:
+            continue
+        changed = bytearray(batch)
+        for at in data.draw(st.lists(st.integers(12, len(batch) - 1), max_size=2)):
+            changed[at] ^= 1 << data.draw(st.integers(0, 7))
+        columns = columns_of(packed(bytes(changed)))
+        if columns is None:
+            continue  # it was not worth packing
+        key_bytes = {1: 16, 2: 40}[changed[5]]
+        keys, values = split(payload(bytes(changed)), key_bytes)
+        assert columns.has_suspects() == bool(suspects(keys, values).any())
+        assert columns.keys().tobytes() == keys.tobytes()
+        for zeroed in (True, False):
+            slots = np.frombuffer(bytearray((0 if zeroed else 0xAA,)) * values.nbytes, values.dtype)
+            columns.write_values(slots, zeroed=zeroed)
+            assert slots.tobytes() == values.tobytes()

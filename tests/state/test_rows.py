@@ -160,7 +160,7 @@ def test_the_last_of_several_values_for_one_place_stays() -> None:
 
 def test_keys_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model()
-    monkeypatch.setattr(RowIndex, "hashes", lambda _self, keys: np.full(len(keys), 7, np.uint64))
+    monkeypatch.setattr(RowIndex, "hashes", lambda _self, keys: np.full(len(keys), 7, np.uint32))
     monkeypatch.setattr(RowIndex, "_hash_one", lambda _self, _key: 7)
     model.put([(key, slot_of(number)) for number, key in enumerate(keys_of([1, 2, 3, 2, 4, 1]))])
     model.delete(keys_of([3]))
