@@ -8,7 +8,7 @@ const SAMPLES = 60;
 const TILES = [
   { name: "entries", label: "Log entries", unit: "per second", total: (status) => `${count(status.applied)} applied` },
   { name: "flows", label: "Flow updates", unit: "per second", total: (status) => `${count(status.flows)} in the table` },
-  { name: "keys", label: "Key writes", unit: "per second", total: (status) => `${count(status.keys)} keys` },
+  { name: "keys", label: "Key writes", unit: "per second", total: (status) => (status.keys === 1 ? "1 key" : `${count(status.keys)} keys`) },
 ];
 
 export class Overview {
