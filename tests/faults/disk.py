@@ -48,10 +48,12 @@ class Disk:
 
     _number = 0
 
-    def __init__(self, path: Path, device: str, *, kind: str) -> None:
+    def __init__(self, path: Path, device: str, *, kind: str, image: int = -1) -> None:
         self.path = path
         self.kind = kind
         self._device = device
+        self._image = image
+        """A descriptor of what is on the disk, which has no name any more (ext4)."""
         self._mounted = False
         self._closed = False
 
@@ -77,7 +79,7 @@ class Disk:
             with image.open("xb") as file:
                 file.truncate(size_bytes)
             _run("mkfs.ext4", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", "-J", "size=4", image)
-            disk = cls(path, _run("losetup", "--find", "--show", image), kind="ext4")
+            disk = cls(path, "", kind="ext4", image=os.open(image, os.O_RDWR | os.O_CLOEXEC))
         finally:
             image.unlink(missing_ok=True)
         try:
@@ -133,9 +135,15 @@ class Disk:
             os.close(directory)
 
     def restore_power(self) -> None:
-        """Mount it (again): the journal is replayed. The process that used it must be gone."""
+        """Mount it (again): the journal is replayed. The process that used it must be gone.
+
+        As a new loop device: mount namespaces that were made meanwhile have copies of the old mount, and as long as one
+        of them is there, the old device is the file system that was shut down.
+        """
         if self._mounted:
             self._unmount()
+        self._detach()
+        self._device = _run("losetup", "--find", "--show", f"/proc/{os.getpid()}/fd/{self._image}")
         _run("mount", "-t", "ext4", self._device, self.path)
         self._mounted = True
 
@@ -156,7 +164,14 @@ class Disk:
             except DiskFailure:
                 _run("umount", "--lazy", self.path)
         if self.kind == "ext4":
+            self._detach()
+            os.close(self._image)
+
+    def _detach(self) -> None:
+        """The device goes with its last mount, wherever that is."""
+        if self._device:
             _run("losetup", "--detach", self._device)
+            self._device = ""
 
     def __enter__(self) -> Self:
         return self

@@ -127,6 +127,23 @@ def test_power_goes_on_a_real_file_system(ext4: Disk) -> None:
 
 
 @pytest.mark.root
+def test_power_comes_back_while_another_mount_namespace_has_the_dead_disk(ext4: Disk) -> None:
+    """As containers that are started meanwhile do."""
+    command = ["unshare", "--mount", "sh", "-c", "echo there; read done"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"there\n"
+        for times in (1, 2):
+            (ext4.path / "a").write_bytes(b"%d" % times)
+            os.sync()
+            ext4.cut_power()
+            ext4.restore_power()
+            assert (ext4.path / "a").read_bytes() == b"%d" % times
+        other.stdin.close()
+
+
+@pytest.mark.root
 def test_a_disk_is_filled_to_the_last_block_or_but_for_some(ext4: Disk) -> None:
     ext4.fill(10 * MIB)
     assert 9 * MIB < ext4.free_bytes() < 11 * MIB
