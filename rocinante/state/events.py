@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, overload
 
 from rocinante.flows import unpacked
+from rocinante.flows.batch import Buffer
 from rocinante.pb.etcd import kv_pb2
 
 
@@ -99,7 +100,8 @@ class FlowChanges(NamedTuple):
 
     kind: FlowChange
     origin: str
-    written: bytes = b""
+    written: Buffer = b""
+    """Of a packed one a part of its entry, not a copy."""
     keys: PackedKeys = NO_KEYS
 
     @property

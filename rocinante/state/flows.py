@@ -28,7 +28,7 @@ from rocinante.flows import (
     times_ms,
     validate_batch,
 )
-from rocinante.flows.batch import BatchKind
+from rocinante.flows.batch import BatchKind, Buffer
 from rocinante.flows.filter_codec import decode_filter, encode_filter
 from rocinante.flows.packing import columns_of
 from rocinante.state.events import FlowChange, FlowChanges, PackedKeys
@@ -140,11 +140,13 @@ class FlowTables:
         origin, at = _read_origin(body, 0)
         if not origin:
             raise InvalidArgument("origin", "is empty")
-        written = bytes(body[at:])  # the one copy: watchers get it, and the entry goes with the log
+        written: Buffer = body[at:]
         bounds = {"records_max": limits.FLOW_BATCH_RECORDS_MAX, "bytes_max": limits.FLOW_BATCH_BYTES_MAX}
         pairs: Iterator[tuple[bytes, bytes]] | None = None
         try:
             packed = columns_of(written, **bounds)
+            if packed is None:
+                written = bytes(written)  # watchers get it as it is
             info = validate_batch(written, **bounds) if packed is None else BatchInfo(packed.kind, packed.count)
             if info.kind is BatchKind.VARIABLE:
                 pairs = iter_pairs(written, info)
