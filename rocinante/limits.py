@@ -95,8 +95,8 @@ COMPACT_KEEP_BYTES: Final = 64 * MIB
 COMPACT_CHEAP_BYTES: Final = 64 * MIB
 """A snapshot up to this size is taken whenever `compactEntries` or `compactBytes` say so (it costs about 0.1 s) …"""
 COMPACT_SHARE: Final = 0.5
-"""… a larger one only when the log since the last one is this share of it: snapshots of a large state for every little
-growth of the log would cost more than the log itself …"""
+"""… a larger one only when the log since the last one is this share of it, and of the flow tables, which may have grown
+since: snapshots of a large state for every little growth of the log would cost more than the log itself …"""
 COMPACT_ENTRY_BYTES: Final = 8 * KIB
 """… where an entry counts this much beside its bytes, for what it takes to apply it again at a start."""
 SNAPSHOTS_KEPT: Final = 2

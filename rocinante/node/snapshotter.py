@@ -1,8 +1,8 @@
 """Snapshots and log compaction: when, and without stopping the node.
 
-When enough entries (or bytes) were applied since the last one, and they are not few beside it where it is large, the
-apply thread freezes the state (which is instant), the thread `snapshot` writes it. Once the file is durable, the disk
-thread and the core drop the log behind it, but for the last entries that a slow follower may want.
+When enough entries (or bytes) were applied since the last one, and they are not few beside what there is to write where
+that is much, the apply thread freezes the state (which is instant), the thread `snapshot` writes it. Once the file is
+durable, the disk thread and the core drop the log behind it, but for the last entries that a slow follower may want.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ class Snapshotter:
         if self._entries < self._compact_entries and self._bytes < self._compact_bytes:
             return False
         grown = self._bytes + self._entries * limits.COMPACT_ENTRY_BYTES
-        return self._last_bytes <= limits.COMPACT_CHEAP_BYTES or grown >= limits.COMPACT_SHARE * self._last_bytes
+        # Of a table that grows the next snapshot is larger than the last one.
+        size = max(self._last_bytes, self._apply.state.flows_bytes())
+        return size <= limits.COMPACT_CHEAP_BYTES or grown >= limits.COMPACT_SHARE * size
 
     def _freeze(self) -> None:
         """On the apply thread, between two entries."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rocinante.limits import MIB
 from rocinante.node.apply import Act
 from rocinante.node.directory import split_snapshot
 from rocinante.node.membership import member_from
@@ -14,6 +16,7 @@ from rocinante.node.snapshotter import Snapshotter
 from rocinante.ports import Member
 from rocinante.raft.types import Config
 from rocinante.state import StateMachine
+from rocinante.state.machine import FrozenState
 from rocinante.storage import open_leveldb
 from tests.storage.tools import ME
 
@@ -63,5 +66,54 @@ def test_its_configuration_is_that_of_its_index_with_learners_and_both_halves(tm
         assert file.meta == (7, 3, config)
         described, _ = split_snapshot(engine.snapshots.read(file, 1 << 16))
         assert described == {identifier: members[identifier] for identifier in config.members}
+    finally:
+        engine.close()
+
+
+def test_a_large_table_is_written_when_the_log_has_half_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it has grown so large since the last snapshot, or was so large then."""
+    applied = Applied(Config(), {})
+    flows_bytes = freezes = 0
+    freeze = applied.state.freeze
+
+    def counted() -> FrozenState:
+        nonlocal freezes
+        freezes += 1
+        return freeze()
+
+    monkeypatch.setattr(applied.state, "flows_bytes", lambda: flows_bytes)
+    monkeypatch.setattr(applied.state, "freeze", counted)
+    engine = open_leveldb(tmp_path / "data", ME)
+    try:
+        engine.log.load()
+        snapshotter = Snapshotter(
+            applied,  # type: ignore[arg-type]  # see there
+            engine.snapshots,
+            compact_entries=1000,
+            compact_bytes=8 * MIB,
+            on_snapshot=lambda _meta: None,
+        )
+        snapshotter.start()
+        for flows_mib, log_mib, taken in (
+            (64, 7, False),
+            (64, 1, True),
+            (65, 31, False),
+            (80, 8, False),
+            (80, 1, True),
+            (200, 99, False),
+            (200, 1, True),
+            (10, 8, True),
+        ):
+            flows_bytes, before = flows_mib * MIB, freezes
+            applied.applied += 1
+            applied.on_entries(0, log_mib * MIB)
+            assert freezes - before == taken, f"{log_mib} MiB of log, {flows_mib} MiB of flows"
+            until_s = time.monotonic() + 60
+            while snapshotter.taken < freezes or snapshotter._under_way is not None:
+                assert time.monotonic() < until_s
+                time.sleep(0.005)
+        snapshotter.stop(60)
     finally:
         engine.close()
