@@ -167,6 +167,9 @@ class FlowTables:
             table.put_variable(pairs)
         elif packed is not None:
             table.store(packed.key_bytes).put_columns(packed)
+        elif info.count == 1:
+            ((key, slot),) = iter_pairs(written, info)
+            table.store(len(key)).put_one(key, slot, times_ms(slot)[0])
         else:
             key_bytes = _KEY_BYTES[info.kind]
             keys, slots = columns.split(payload(written), key_bytes)

@@ -163,6 +163,36 @@ class RowStore:
         self.slots[rows] = slots
         self._held(rows, deadlines)
 
+    def put_one(self, key: bytes, slot: bytes, deadline_ms: int) -> None:
+        """The same for one flow (of many it would not be: a key that stands twice takes a row more for a moment). What
+        `put` does by some forty operations of numpy takes five times as long for one."""
+        row = self._index.find_one(key)
+        if row >= 0:
+            if self.frozen:
+                self._remember(np.array([row]))
+        else:
+            row = self._new_row()
+            self.keys[row] = key
+            self._index.insert_one(row, key)
+            self.live += 1
+        self.slots[row] = slot
+        self.deadlines[row] = deadline_ms or NEVER
+        if self.outside:
+            self._forget_outside(np.array([row]))
+        self.states[row] = HELD
+
+    def _new_row(self) -> int:
+        """As `_take` has it."""
+        if not self._free_count:
+            self.used += 1
+            self._ahead()
+            return self.used - 1
+        self._free_count -= 1
+        row = int(self._free[self._free_count])
+        if self.frozen:
+            self._remember(np.array([row]))
+        return row
+
     def put_columns(self, columns: Columns) -> None:
         """The same for the flows of a packed batch."""
         rows = self._rows_for(columns.keys())

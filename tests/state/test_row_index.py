@@ -42,6 +42,12 @@ class Indexed:
         ]
         self.expected.update(zip(numbers, rows.tolist(), strict=True))
 
+    def add_one(self, number: int) -> None:
+        self.keys[self.used] = words = self.words([number])[0]
+        self.index.insert_one(self.used, words.tobytes())
+        self.expected[number] = self.used
+        self.used += 1
+
     def drop(self, numbers: list[int]) -> None:
         self.index.remove(np.array([self.expected.pop(number) for number in numbers], np.int64))
 
@@ -90,7 +96,8 @@ def test_what_a_bucket_has_no_room_for_stands_behind_it(monkeypatch: pytest.Monk
     indexed.drop([3, 4, 70])
     assert indexed.index._left == 3, "these stood in buckets that were full"
     indexed.check([3, 4, 70, 200])
-    indexed.add([90, 91])
+    indexed.add([90])
+    indexed.add_one(91)
     assert indexed.index._left == 1, "lanes that were left are taken again, from the first bucket on"
     indexed.check([3, 4, 70])
 
@@ -110,6 +117,11 @@ def test_a_page_that_is_full_is_split_before_its_turn(monkeypatch: pytest.Monkey
     hashed(monkeypatch, lambda number: (number * 0x9E3779B1 & 0xFFFF0000) | (number % 2) << 3 | 1 << 9)
     indexed = Indexed()
     indexed.add(list(range(1, 1_000)))
+    assert indexed.index.pages > 1_000 // PAGE_ROWS + 1
+    indexed.check(list(range(2_000, 2_100)))
+    indexed = Indexed()
+    for number in range(1, 1_000):
+        indexed.add_one(number)
     assert indexed.index.pages > 1_000 // PAGE_ROWS + 1
     indexed.check(list(range(2_000, 2_100)))
 

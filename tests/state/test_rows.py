@@ -38,6 +38,10 @@ class Model:
         self.store.put(np.frombuffer(b"".join(key for key, _ in flows), f"V{KEY}"), slots, deadlines_of(slots))
         self.expected.update(flows)
 
+    def put_one(self, key: bytes, value: bytes) -> None:
+        self.store.put_one(key, value, int.from_bytes(value[:8]))
+        self.expected[key] = value
+
     def put_outside(self, values: dict[bytes, bytes]) -> None:
         self.store.put_outside(values)
         self.expected.update(values)
@@ -82,6 +86,7 @@ def contents(frozen: FrozenRows, rows: int = 7) -> dict[bytes, bytes]:
 KEYS = st.sampled_from(keys_of(range(60)))
 STEP = st.one_of(
     st.tuples(st.just("put"), st.lists(st.tuples(KEYS, st.integers(0, 255)), min_size=1, max_size=40)),
+    st.tuples(st.just("one"), st.tuples(KEYS, st.integers(0, 255))),
     st.tuples(st.just("outside"), st.dictionaries(KEYS, st.integers(0, 255), min_size=1, max_size=5)),
     st.tuples(st.just("delete"), st.lists(KEYS, max_size=40)),
     st.tuples(st.just("freeze"), st.none()),
@@ -98,6 +103,9 @@ def test_a_store_is_a_dict_and_what_is_frozen_stays(steps: list[tuple[str, objec
         if what == "put":
             assert isinstance(given_, list)
             model.put([(key, slot_of(value)) for key, value in given_])
+        elif what == "one":
+            assert isinstance(given_, tuple)
+            model.put_one(given_[0], slot_of(given_[1]))
         elif what == "outside":
             assert isinstance(given_, dict)
             model.put_outside({key: slot_of(value) + b"more" for key, value in given_.items()})
@@ -143,6 +151,31 @@ def test_the_row_of_a_flow_depends_on_what_was_done_alone() -> None:
     rows = first.held(0, first.used)
     assert first.keys[rows].tolist() == second.keys[rows].tolist()
     assert first.freeze().free.tolist() == second.freeze().free.tolist()
+
+
+def test_one_flow_by_itself_is_written_as_a_batch_of_one_is() -> None:
+    """Nodes that do the one and nodes that do the other have the same rows."""
+    one, batch = Model(), Model()
+    some = random.Random(9)
+    for step in range(400):
+        ((key,), deadline) = keys_of([some.randrange(700)]), some.choice((0, 5, 1_700_000_000_000))
+        flow = (key, slot_of(some.randrange(99), deadline))
+        one.put_one(*flow)
+        batch.put([flow])
+        for model in (one, batch):
+            if step % 50 == 10:
+                model.delete(keys_of(range(step % 7, 700, 9)))
+            if step % 90 == 20:
+                model.put_outside({keys_of([step % 11])[0]: slot_of(1) + b"more"})
+            if step == 200:
+                model.store.freeze()
+    for model in (one, batch):
+        model.check(keys_of(range(720)))
+    first, second = one.store, batch.store
+    for name in ("states", "deadlines", "keys", "slots"):
+        assert getattr(first, name)[: first.used].tolist() == getattr(second, name)[: second.used].tolist()
+    assert first.freeze().free.tolist() == second.freeze().free.tolist()
+    assert contents(first.frozen[0]) == contents(second.frozen[0])
 
 
 def test_the_last_of_several_values_for_one_place_stays() -> None:
