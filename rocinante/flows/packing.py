@@ -30,6 +30,7 @@ RATIO_MAX: Final = 16
 """A packed batch is not smaller than this part of what it stands for: bounds on bytes bound the work behind them."""
 _WIDTHS: Final = (0, 1, 2, 4, 8)
 _MOST: Final = {width: (1 << 8 * width) - 1 for width in _WIDTHS}
+_WIDTH_OF_BITS: Final = [next(width for width in _WIDTHS if bits <= 8 * width) for bits in range(65)]
 _KIND_AT: Final = 5
 
 
@@ -201,7 +202,7 @@ def _native(field_bytes: int) -> np.dtype[Any]:
 
 
 def _width(most: int) -> int:
-    return next(width for width in _WIDTHS if most <= _MOST[width])
+    return _WIDTH_OF_BITS[most.bit_length()]
 
 
 def _check_header(batch: Buffer, layout: _Layout, records_max: int, bytes_max: int) -> int:
@@ -242,8 +243,8 @@ def _values(batch: Buffer, column: _Column, count: int) -> NDArray[Any]:
     """The values of a column that varies. Raises FlowError where there is another way to pack them, or none."""
     width = column.width
     differences = np.frombuffer(batch, f">u{width}", count, column.at).astype(_native(width))
-    most = int(differences.max())
-    if differences.min() or _width(most) != width:
+    most = int(np.maximum.reduce(differences))  # `max` and `min` cost as much again in Python, for a small batch
+    if np.minimum.reduce(differences) or _width(most) != width:
         raise FlowError("batch", f"the column {column.name} is not packed as it should be")
     if column.base + most > _MOST[column.field_bytes]:
         raise FlowError("batch", f"the column {column.name} is beyond what the field holds")
