@@ -6,6 +6,8 @@ PY := .venv/bin/python
 BOOTSTRAP := packaging/bootstrap.sh
 # make test ARGS="-k lease -x", make run ARGS="--nodes 5"
 ARGS ?=
+# Two files of tests at a time, in their order; `make test PARALLEL=` for one (a debugger, -s)
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 SCENARIO ?=
 # make simulate SEEDS=50000 (1 to that) or SEEDS=7-9, ARGS="--record FILE" to stop it and go on later
 SEEDS ?= 500
@@ -24,7 +26,7 @@ run: setup ## three nodes on this machine, with its own connections in them; the
 
 test: setup-dev ## all tests, with what they need from apt when run as root (ARGS="-k name")
 	@$(BOOTSTRAP) apt-test
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 verify: setup-dev ## format, lint, strict types, generated code, lock, architecture
 	$(PY) -m ruff format --check $(PYTHON_FILES)
