@@ -52,6 +52,7 @@ class Caller(ABC):
         self.only: Host | None = None
         """Ask this node alone."""
         self._try = 0
+        self._rest = 0
         self.rest()
 
     @abstractmethod
@@ -65,9 +66,18 @@ class Caller(ABC):
 
     def rest(self) -> None:
         """The call has ended; another follows after a while."""
-        self.world.at(self.world.random.expovariate(1 / self._pause), None, "client", self._next)
+        self._rest += 1
+        this = self._rest
+        self.world.at(self.world.random.expovariate(1 / self._pause), None, "client", lambda: self._next(this))
 
-    def _next(self) -> None:
+    def busy(self) -> None:
+        """It has got something to do; what it would have done after its rest is not done."""
+        self._rest += 1
+        self.idle = False
+
+    def _next(self, rest: int) -> None:
+        if rest != self._rest:
+            return
         self.idle = True
         if self.stopped:
             return

@@ -61,7 +61,7 @@ class KeyClient(Caller):
 
     def do(self, key: bytes, verb: str) -> None:
         """Begin a call; `idle` says when it has ended."""
-        self.idle = False
+        self.busy()
         self._written += 1
         value = b"%d-%d" % (self.number, self._written) if verb in ("put", "cas") else None
         _KeyCall(self, key, Call(verb, value, self.known.get(key) if verb == "cas" else None)).begin()
