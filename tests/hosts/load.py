@@ -23,7 +23,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -36,6 +36,7 @@ PAUSE_S: Final = 0.01
 POLL_S: Final = 0.1
 POLL_TIMEOUT_S: Final = 2.0
 SHOWN_MAX: Final = 20
+_COUNTS: Final = {"acknowledged": "writes acknowledged", "lost": "lost", "twice": "done twice", "errors": "failed"}
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ def held(endpoints: list[str], prefix: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-def run(endpoints: list[str], rests: list[str], stop: threading.Event, seconds: float) -> dict[str, object]:
+def run(endpoints: list[str], rests: list[str], stop: threading.Event, seconds: float) -> dict[str, Any]:
     """Write until told to stop; the report."""
     prefix = f"load/{time.time_ns()}/"
     writers = [Writer(number, prefix) for number in range(WRITERS)]
@@ -165,6 +166,16 @@ def run(endpoints: list[str], rests: list[str], stop: threading.Event, seconds: 
     }
 
 
+def in_words(report: dict[str, Any]) -> str:
+    """A report in one line."""
+    turns = ", ".join(
+        f"{turn['gap_ms']} ms ({turn['node']}{' led' if turn['led'] else ''}, away {turn['away_ms'] / 1000:.0f} s)"
+        for turn in report["nodes"]
+    )
+    counts = ", ".join(f"{report[name]} {what}" for name, what in _COUNTS.items())
+    return f"{counts}; longest gap {turns or str(report['gap_ms']) + ' ms'}"
+
+
 def wait_for(path: Path, stop: threading.Event) -> None:
     """Say stop when the file is there."""
     while not stop.wait(POLL_S):
@@ -189,9 +200,7 @@ def main() -> int:
         threading.Thread(target=wait_for, args=(arguments.stop_file, stop), daemon=True).start()
     report = run(arguments.endpoints.split(","), arguments.rest.split(","), stop, arguments.seconds)
     bounds = {False: arguments.follower_gap_ms, True: arguments.leader_gap_ms}
-    nodes = report["nodes"]
-    assert isinstance(nodes, list)
-    late = [f"{turn['node']}: {turn['gap_ms']} ms" for turn in nodes if turn["gap_ms"] > bounds[turn["led"]]]
+    late = [f"{turn['node']}: {turn['gap_ms']} ms" for turn in report["nodes"] if turn["gap_ms"] > bounds[turn["led"]]]
     report["too_late"] = late
     scratch = arguments.report.with_suffix(".part")
     scratch.write_text(json.dumps(report, indent=2))

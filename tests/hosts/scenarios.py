@@ -8,6 +8,7 @@ happened, its hosts are removed at the end, and something that stays of them is 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.hosts import lab, packages
+from tests.hosts import lab, load, packages
 from tests.hosts.names import STATE, LabError
 from tests.hosts.tree import tree
 
@@ -37,6 +38,8 @@ class Outcome(NamedTuple):
     seconds: float
     problem: str
     """Empty: it passed."""
+    seen: str
+    """What its writers saw, where it has some."""
 
 
 def names() -> list[str]:
@@ -65,13 +68,15 @@ def problem_of(status: int, output: str) -> str:
 def run(name: str, molecule: Path, timeout_s: float) -> Outcome:
     """One scenario, whole."""
     began = time.monotonic()
-    log = LOGS / f"{name}.log"
+    log, report = LOGS / f"{name}.log", LOGS / f"{name}.json"
+    report.unlink(missing_ok=True)
     environment = {
         **os.environ,
         "PATH": f"{molecule.parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
         "ROCINANTE_SOURCE": str(ROOT),
         "ROCINANTE_PACKAGES": str(PACKAGES),
         "ROCINANTE_LAB": lab_name(name),
+        "ROCINANTE_REPORT": str(report),
         "PYTHONPATH": str(ROOT),
         "ANSIBLE_FORCE_COLOR": "0",
         "NO_COLOR": "1",
@@ -99,7 +104,8 @@ def run(name: str, molecule: Path, timeout_s: float) -> Outcome:
         problem = f"its destroy left {', '.join(left)}"
     if left:
         lab.remove(lab_name(name))
-    return Outcome(name, time.monotonic() - began, problem and f"{problem}; see {log.relative_to(ROOT)}")
+    seen = load.in_words(json.loads(report.read_text())) if report.exists() else ""
+    return Outcome(name, time.monotonic() - began, problem and f"{problem}; see {log.relative_to(ROOT)}", seen)
 
 
 def main() -> int:
@@ -129,6 +135,8 @@ def main() -> int:
 
 def _say(outcome: Outcome) -> Outcome:
     print(f"{outcome.name:15} {outcome.seconds:6.0f} s  {outcome.problem or 'passed'}", flush=True)
+    if outcome.seen:
+        print(f"{'':15} {outcome.seen}", flush=True)
     return outcome
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from rocinante.errors import EXIT_DATA, EXIT_STORAGE
 from tests.hosts.lab import Lab
+from tests.hosts.load import in_words
 from tests.hosts.machine import Machine
 from tests.hosts.names import LabError
 from tests.packaging.debian_package import build
@@ -212,10 +213,7 @@ def test_a_leader_that_is_stopped_hands_over_before_its_process_ends(
     assert host.show("Result", f"rocinante@{leader}") == "success"
     seen = json.loads(report.read_text())
     with capsys.disabled():
-        print(
-            f"\nsystemctl stop of the leader: gap {seen['gap_ms']} ms, {seen['acknowledged']} writes acknowledged, "
-            f"{seen['errors']} with an unknown outcome"
-        )
+        print(f"\nsystemctl stop of the leader: {in_words(seen | {'nodes': []})}")
     assert (seen["lost"], seen["twice"]) == (0, 0), seen["examples"]
     host.sh("systemctl stop 'rocinante@*'")
 
