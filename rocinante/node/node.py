@@ -198,21 +198,11 @@ class Node:
         """Take no new request, hand leadership over, and let what is in flight finish."""
         self.stopping.set()
         end = time.monotonic() + timeout_s
-        self.hand_over(timeout_s)
+        self.switch.hand_over(timeout_s)
         while len(self.pending) and time.monotonic() < end:
             time.sleep(limits.DRAIN_POLL_S)
         for proposal in self.pending.outstanding():
             self.pending.give_up(proposal)
-
-    def hand_over(self, timeout_s: float) -> None:
-        """If it leads and somebody else can: let them."""
-        if self.driver.beat.status.role is not Role.LEADER:
-            return
-        try:
-            leader = self.transfer_leader().result(timeout_s)
-            logger.info("handed leadership over to %s", self.membership.name_of(leader))
-        except (RocinanteError, TimeoutError) as error:
-            logger.warning("leadership could not be handed over: %s", str(error) or "time is up")
 
     def leave(self) -> None:
         """Leave the cluster's traffic and stop the driver, while its loop still runs. After `drain`."""

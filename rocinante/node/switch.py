@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from rocinante import limits
-from rocinante.errors import FailedPrecondition, Unavailable
+from rocinante.errors import FailedPrecondition, RocinanteError, Unavailable
 from rocinante.pb.v1 import peer_pb2 as pb
 from rocinante.raft.types import NONE, RaftError, Role
 
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 class Switch:
-    """See the module. `set` may be called from any thread; `transfer` from the driver's only."""
+    """See the module. `set` may be called from any thread, `hand_over` from any that may wait, `transfer` from the
+    driver's only."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -36,6 +38,10 @@ class Switch:
         self.gone = False
         """Removed, and not needed by the others any more."""
         self.server: GrpcServer | None = None
+        self._asked = NONE
+        """Who is to lead. (Written on the driver's thread.)"""
+        self._passed_over: set[int] = set()
+        """Who was asked and did not, in the present hand-over."""
 
     @property
     def open(self) -> bool:
@@ -55,7 +61,7 @@ class Switch:
         node = self._node
         logger.warning("gRPC is switched %s", "on" if enabled else "off")
         if not enabled:
-            node.hand_over(limits.SWITCH_TIMEOUT_S)
+            self.hand_over(limits.SWITCH_TIMEOUT_S)
         with self._carrying:
             if self.enabled != enabled or node.stopping.is_set():
                 return
@@ -124,6 +130,36 @@ class Switch:
 
     # --- leadership
 
+    def hand_over(self, timeout_s: float) -> None:
+        """If it leads and somebody else can: let them. (On a thread that may wait.)
+
+        Each of the others gets an election timeout, after which the core gives a transfer up: a host that stands still,
+        or a message that got lost, must not cost all the time there is.
+        """
+        node = self._node
+        if node.driver.beat.status.role is not Role.LEADER:
+            return
+        end = time.monotonic() + timeout_s
+        self._passed_over.clear()
+        moved = node.transfer_leader()
+        while True:
+            try_s = min(node.config.timers.election_ms / 1000, max(0.0, end - time.monotonic()))
+            try:
+                leader = moved.result(try_s)
+            except RocinanteError as error:
+                logger.warning("leadership could not be handed over: %s", error)
+                return
+            except TimeoutError:
+                if time.monotonic() >= end:
+                    logger.warning("leadership could not be handed over: time is up")
+                    return
+                if node.driver.beat.status.role is Role.LEADER:
+                    self._passed_over.add(self._asked)
+                    moved = node.transfer_leader()
+                continue
+            logger.info("handed leadership over to %s", node.membership.name_of(leader))
+            return
+
     def transfer(self, to: int) -> None:
         """Begin to move leadership, here or by asking the leader to. Raises RocinanteError."""
         core = self._node.driver.core
@@ -133,6 +169,7 @@ class Switch:
                 core.transfer(target)
             except RaftError as error:
                 raise FailedPrecondition(f"to: {error}") from error
+            self._asked = target
             logger.info("handing leadership over to %s", self._node.membership.name_of(target))
             return
         if core.leader == NONE:
@@ -142,14 +179,14 @@ class Switch:
             raise Unavailable("the leader cannot be reached from this node", leader=core.leader)
 
     def _best_voter(self) -> int:
-        """The most up-to-date of the others that are connected."""
+        """The most up-to-date of the others that are connected; one that was asked already comes last."""
         node = self._node
         status = node.driver.core.status()
         others = [
-            (peer.match, identifier)
+            (identifier not in self._passed_over, peer.match, identifier)
             for identifier, peer in status.peers.items()
             if not peer.learner and identifier != node.id and node.transport.connected(identifier)
         ]
         if not others:
             raise Unavailable("no other voter is connected, so nobody can take over")
-        return max(others)[1]
+        return max(others)[-1]

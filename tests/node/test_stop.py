@@ -65,6 +65,18 @@ def test_a_stop_without_anybody_to_hand_over_to_is_bounded_and_clean(cluster: Cl
     assert cluster.stop(leader) == 0
 
 
+def test_a_leader_that_stops_passes_over_a_node_that_stands_still(cluster: Cluster) -> None:
+    """All are equally up to date, so it asks the one with the highest id first: that one does not hear it."""
+    leader = cluster.wait_leader()
+    deaf = max(others(cluster, leader), key=lambda node: int(cluster.status(node)["id"], 16))
+    heir = next(node for node in others(cluster, leader) if node != deaf)
+    offset = log_size(cluster, leader)
+    cluster.pause(deaf)
+    assert cluster.stop(leader) == 0
+    cluster.resume(deaf)
+    assert f"handed leadership over to node{heir}" in log_since(cluster, leader, offset)
+
+
 def test_rest_stops_a_node_as_sigterm_does(cluster: Cluster) -> None:
     follower = others(cluster, cluster.wait_leader())[0]
     assert rest(cluster, follower, "POST", "/v1/admin/stop", {}).status == 202
