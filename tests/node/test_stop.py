@@ -68,7 +68,7 @@ def test_a_stop_without_anybody_to_hand_over_to_is_bounded_and_clean(cluster: Cl
 def test_a_leader_that_stops_passes_over_a_node_that_stands_still(cluster: Cluster) -> None:
     """All are equally up to date, so it asks the one with the highest id first: that one does not hear it."""
     leader = cluster.wait_leader()
-    deaf = max(others(cluster, leader), key=lambda node: int(cluster.status(node)["id"], 16))
+    deaf = max(others(cluster, leader), key=lambda node: int(str(cluster.status(node)["id"]), 16))
     heir = next(node for node in others(cluster, leader) if node != deaf)
     offset = log_size(cluster, leader)
     cluster.pause(deaf)

@@ -112,9 +112,17 @@ class Simulation:
             self.members.settled()
             and host.id in voters
             and not self.oracle.rules.config.joint
-            and not self.oracle.matching.pending(self.oracle.rules.index)
+            and not self._changing(here)
             and len(lacking) + 1 <= (len(voters) - 1) // 2
             and all(other.storage.files.holds(FIRST_INDEX) for other in here if other.id in voters)
+        )
+
+    def _changing(self, hosts: list[Host]) -> bool:
+        """Whether a change that is not committed is in a log, or in a leader's that nobody has written yet: together
+        with it the loss might be more than what is left can do without."""
+        index = self.oracle.rules.index
+        return bool(self.oracle.matching.pending(index)) or any(
+            host.up and any(change > index for change in host.node.driver.core.log.config_indexes) for host in hosts
         )
 
     def reachable(self) -> list[Host]:
