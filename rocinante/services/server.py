@@ -46,6 +46,21 @@ SERVICES = ("etcdserverpb.KV", "etcdserverpb.Watch", "rocinante.v1.Flow", "rocin
 ServerOptions = Sequence[tuple[str, int]]
 
 
+class _Cancellations(logging.Filter):
+    """Drops what gRPC logs, as an error with a stack, of a call that is cancelled before its handler has begun.
+
+    Its client left, or this node stops, in that moment. Nothing was done, and nobody has to do anything.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or not issubclass(kind, asyncio.CancelledError)
+
+
+_CANCELLATIONS = _Cancellations()
+GRPC_LOGGER = "grpc._cython.cygrpc"
+
+
 def default_options() -> list[tuple[str, int]]:
     """gRPC's channel arguments: sizes both ways, keepalive, and no second process on the same port."""
     return [
@@ -124,6 +139,7 @@ class GrpcServer:
         self._concurrent_rpcs_max = concurrent_rpcs_max
         self._thread_name = thread_name
         self._metrics = CallMetrics()
+        logging.getLogger(GRPC_LOGGER).addFilter(_CANCELLATIONS)  # one and the same: gRPC's logger is the process's
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._router: _Router | None = None

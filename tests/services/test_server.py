@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from rocinante import limits
 from rocinante.pb.etcd import rpc_pb2 as pb
 from rocinante.pb.v1 import cluster_pb2
-from rocinante.services.server import SERVICES, GrpcServer
+from rocinante.services.server import GRPC_LOGGER, SERVICES, GrpcServer
 from tests.services.wire import WAIT_S, Wire, failure
 from tests.support.local_node import LocalNode
 
@@ -258,6 +260,19 @@ def test_an_unforeseen_error_is_logged_and_not_told(
     assert refused[:2] == ("INTERNAL", "internal error; the node's log says more")
     assert "a call of /etcdserverpb.KV/Put failed unexpectedly" in caplog.text
     assert "a secret of the node" in caplog.text
+
+
+def test_a_call_that_is_cancelled_before_it_began_is_no_error(
+    server: GrpcServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told by gRPC's own logger, as gRPC tells it: the moment cannot be brought about from outside."""
+    seen: list[BaseException] = [asyncio.CancelledError(), ValueError("an unforeseen one")]
+    for error in seen:
+        try:
+            raise error
+        except BaseException:
+            logging.getLogger(GRPC_LOGGER).exception("Exception not handled by _handle_exceptions in servicer method")
+    assert [record.exc_info and record.exc_info[1] for record in caplog.records] == seen[1:]
 
 
 def test_an_unknown_method(wire: Wire) -> None:
