@@ -367,6 +367,10 @@ class Host:
         self.storage = Storage(self.world)
         self.last_life = None
         self.oracle.wiped = True
+        if len(self.config.controllers) == 1:
+            # Its YAML is of the time when it was alone: with that it would begin a cluster of its own (ARCHITECTURE,
+            # caveats). The operator starts it as one that joins.
+            self.join = True
 
 
 def _die(error: BaseException) -> NoReturn:
