@@ -88,7 +88,7 @@ class Ending:
         if any(host.gone or host.storage.catching_up for host in members):
             return []
         configs = rules.since(min(host.storage.files.snapshot_index() for host in members))
-        pending = self._oracle.matching.pending(rules.index)
+        pending = self._simulation.pending_changes()
         configs += [config for entry in pending if (config := decode_config(entry.data)) is not None]
         self._world.random.shuffle(members)
         chosen: list[Host] = []

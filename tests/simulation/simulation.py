@@ -11,7 +11,7 @@ from typing import Final
 
 from rocinante.config import ClusterConfig, Controller
 from rocinante.errors import RocinanteError
-from rocinante.raft.types import Config
+from rocinante.raft.types import Config, Entry
 
 from .caller import Caller
 from .clients import History, KeyClient
@@ -112,18 +112,20 @@ class Simulation:
             self.members.settled()
             and host.id in voters
             and not self.oracle.rules.config.joint
-            and not self._changing(here)
+            and not self.pending_changes()
             and len(lacking) + 1 <= (len(voters) - 1) // 2
             and all(other.storage.files.holds(FIRST_INDEX) for other in here if other.id in voters)
         )
 
-    def _changing(self, hosts: list[Host]) -> bool:
-        """Whether a change that is not committed is in a log, or in a leader's that nobody has written yet: together
-        with it the loss might be more than what is left can do without."""
+    def pending_changes(self) -> list[Entry]:
+        """Changes that are not committed, in some log, or in that of a leader who has not written them yet."""
         index = self.oracle.rules.index
-        return bool(self.oracle.matching.pending(index)) or any(
-            host.up and any(change > index for change in host.node.driver.core.log.config_indexes) for host in hosts
-        )
+        found = self.oracle.matching.pending(index)
+        for host in self.hosts:
+            if host.up:
+                log = host.node.driver.core.log
+                found += [entry for at in log.config_indexes if at > index and (entry := log.entry(at)) not in found]
+        return found
 
     def reachable(self) -> list[Host]:
         return [host for host in self.hosts if not host.gone]
