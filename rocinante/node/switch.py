@@ -139,8 +139,13 @@ class Switch:
         node = self._node
         if node.driver.beat.status.role is not Role.LEADER:
             return
-        end = time.monotonic() + timeout_s
-        self._passed_over.clear()
+        try:
+            self._ask_in_turn(time.monotonic() + timeout_s)
+        finally:
+            self._passed_over.clear()
+
+    def _ask_in_turn(self, end: float) -> None:
+        node = self._node
         moved = node.transfer_leader()
         while True:
             try_s = min(node.config.timers.election_ms / 1000, max(0.0, end - time.monotonic()))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rocinante.flows import (
     BatchKind,
     FlowError,
+    FlowRecord,
     check_records,
     decode_batch,
     encode_batch,
@@ -75,8 +76,8 @@ def test_the_second_encoder_packs_alike_and_nothing_is_lost(kind: int, count: in
 
 
 @given(st.lists(records(), max_size=8))
-def test_records_come_back_whatever_their_kind(flows: list[object]) -> None:
-    for batch in encode_batch(flows * 20):  # type: ignore[arg-type]
+def test_records_come_back_whatever_their_kind(flows: list[FlowRecord]) -> None:
+    for batch in encode_batch(flows * 20):
         again = bytes(unpacked(packed(batch)))
         assert again == batch
         assert decode_batch(again) == decode_batch(batch)
@@ -182,9 +183,9 @@ def test_whatever_is_flipped_it_is_refused_or_packs_to_itself(at: int, bit: int)
 
 
 @given(flows=st.lists(records(), min_size=1, max_size=8), data=st.data())
-def test_columns_are_the_batch_and_show_what_breaks_a_rule(flows: list[object], data: st.DataObject) -> None:
+def test_columns_are_the_batch_and_show_what_breaks_a_rule(flows: list[FlowRecord], data: st.DataObject) -> None:
     """Valid records, and the same with a byte changed somewhere: by columns as by the batch that they stand for."""
-    for batch in encode_batch(flows * 20):  # type: ignore[arg-type]
+    for batch in encode_batch(flows * 20):
         if batch[5] == BatchKind.VARIABLE:
             continue
         changed = bytearray(batch)

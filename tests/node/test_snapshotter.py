@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from rocinante.ports import Member
 from rocinante.raft.types import Config
 from rocinante.state import StateMachine
 from rocinante.state.machine import FrozenState
-from rocinante.storage import open_leveldb
+from rocinante.storage import Engine, open_leveldb
 from tests.storage.tools import ME
 
 
@@ -36,6 +36,27 @@ class Applied:
         self.applied, self.applied_term, self.config, self.members = 9, 4, Config(), {}
 
 
+@contextmanager
+def running(
+    applied: Applied, directory: Path, *, compact_entries: int, compact_bytes: int
+) -> Iterator[tuple[Engine, Snapshotter]]:
+    engine = open_leveldb(directory, ME)
+    try:
+        engine.log.load()
+        snapshotter = Snapshotter(
+            applied,  # type: ignore[arg-type]  # see there
+            engine.snapshots,
+            compact_entries=compact_entries,
+            compact_bytes=compact_bytes,
+            on_snapshot=lambda _meta: None,
+        )
+        snapshotter.start()
+        yield engine, snapshotter
+        snapshotter.stop(60)
+    finally:
+        engine.close()
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_its_configuration_is_that_of_its_index_with_learners_and_both_halves(tmp_path: Path, joint: bool) -> None:
     members = {
@@ -50,24 +71,11 @@ def test_its_configuration_is_that_of_its_index_with_learners_and_both_halves(tm
         auto_leave=joint,
     )
     applied = Applied(config, members)
-    engine = open_leveldb(tmp_path / "data", ME)
-    try:
-        engine.log.load()
-        snapshotter = Snapshotter(
-            applied,  # type: ignore[arg-type]  # see there
-            engine.snapshots,
-            compact_entries=100,
-            compact_bytes=1 << 20,
-            on_snapshot=lambda _meta: None,
-        )
-        snapshotter.start()
+    with running(applied, tmp_path / "data", compact_entries=100, compact_bytes=MIB) as (engine, snapshotter):
         file = snapshotter.take_file().result(60)
-        snapshotter.stop(60)
         assert file.meta == (7, 3, config)
         described, _ = split_snapshot(engine.snapshots.read(file, 1 << 16))
         assert described == {identifier: members[identifier] for identifier in config.members}
-    finally:
-        engine.close()
 
 
 def test_a_large_table_is_written_when_the_log_has_half_of_its_size(
@@ -85,17 +93,7 @@ def test_a_large_table_is_written_when_the_log_has_half_of_its_size(
 
     monkeypatch.setattr(applied.state, "flows_bytes", lambda: flows_bytes)
     monkeypatch.setattr(applied.state, "freeze", counted)
-    engine = open_leveldb(tmp_path / "data", ME)
-    try:
-        engine.log.load()
-        snapshotter = Snapshotter(
-            applied,  # type: ignore[arg-type]  # see there
-            engine.snapshots,
-            compact_entries=1000,
-            compact_bytes=8 * MIB,
-            on_snapshot=lambda _meta: None,
-        )
-        snapshotter.start()
+    with running(applied, tmp_path / "data", compact_entries=1000, compact_bytes=8 * MIB) as (_, snapshotter):
         for flows_mib, log_mib, taken in (
             (64, 7, False),
             (64, 1, True),
@@ -110,10 +108,6 @@ def test_a_large_table_is_written_when_the_log_has_half_of_its_size(
             applied.applied += 1
             applied.on_entries(0, log_mib * MIB)
             assert freezes - before == taken, f"{log_mib} MiB of log, {flows_mib} MiB of flows"
-            until_s = time.monotonic() + 60
-            while snapshotter.taken < freezes or snapshotter._under_way is not None:
-                assert time.monotonic() < until_s
-                time.sleep(0.005)
-        snapshotter.stop(60)
-    finally:
-        engine.close()
+            if (under_way := snapshotter._under_way) is not None:
+                under_way.result(60)
+            assert snapshotter.taken == freezes
