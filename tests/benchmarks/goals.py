@@ -3,7 +3,8 @@
 Runs the rows that are named (all, when none is), one after the other, and prints what came of each beside its goal.
 Each row is one command that measures and prints JSON; here is only what is taken from it. What was measured is kept
 in a file (`--results`), so that rows may be run one at a time; `--write` puts the table of that file into
-docs/benchmarks.md. It says where a figure comes from: the load average before the command, and the day.
+docs/benchmarks.md. It says where a figure comes from: the day, the load average before the command, and how fast the
+machine was before and after it (tests/benchmarks/pace.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+
+from tests.benchmarks import pace
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
@@ -117,7 +120,9 @@ def rate(document: Document) -> Verdict:
     best, ratio = document["scenarios"]["best"], document["ratios"]["best"]
     ours, redis, etcd = best["rocinante"]["per_second"], ratio["per_second_to_redis"], ratio["per_second_to_etcd"]
     batch = best["rocinante"]["setting"]["batch"]
-    figure = f"{ours:,.0f}/s in batches of {batch:,}; {redis:.1f} × Redis, {etcd:.1f} × etcd"
+    rounds = best["rocinante"]["per_second_rounds"]
+    figure = f"{ours:,.0f}/s in batches of {batch:,} (rounds from {min(rounds):,} to {max(rounds):,})"
+    figure += f"; {redis:.1f} × Redis, {etcd:.1f} × etcd"
     return Verdict(figure, ours >= 1_000_000 and redis >= 4 and etcd >= 30)
 
 
@@ -209,7 +214,7 @@ ROWS: Final = (
     Row(
         "rate", "flow updates/s, new keys, best batch size",
         "≥ 1,000,000, and ≥ 4 × Redis, ≥ 30 × etcd in the same run",
-        module("compare", "--scenarios", "best", "--json", "-"), rate,
+        module("compare", "--scenarios", "best", "--rounds", "5", "--json", "-"), rate,
     ),
     Row(
         "writer", "the same with one writer, batches of 1,000", "≥ 2 × Redis",
@@ -266,7 +271,7 @@ ROWS: Final = (
 def measure(row: Row, results: Results, full: bool, short: bool = False) -> Results:
     """Run its command; what it printed, and what the machine was like. Raises CannotRun."""
     words = row.command(results, full, short)
-    load_before, began_s = os.getloadavg()[0], time.monotonic()
+    load_before, pace_before, began_s = os.getloadavg()[0], pace.measure(), time.monotonic()
     bound_s = ROW_S + (int(FULL_ELECTIONS_S) if full and row.name == "elections" else 0)
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as running:
         try:
@@ -280,12 +285,14 @@ def measure(row: Row, results: Results, full: bool, short: bool = False) -> Resu
             raise CannotRun(f"did not end within {bound_s:.0f} s: {' '.join(row.words)}") from None
     if not output.strip():
         raise CannotRun(f"ended with {running.returncode} and no figures: {' '.join(row.words)}")
+    seconds = time.monotonic() - began_s
     return {
         "document": json.loads(output),
         "status": running.returncode,
         "load_average": round(load_before, 2),
+        "pace": [pace_before.median, pace.measure().median],
         "day": time.strftime("%Y-%m-%d"),
-        "seconds": round(time.monotonic() - began_s, 1),
+        "seconds": round(seconds, 1),
     }
 
 
@@ -308,7 +315,9 @@ def table(results: Mapping[str, Any]) -> str:
         figure, met = NOT_MEASURED, ""
         if verdict is not None:
             found = results[row.name]
-            figure = f"{verdict.figure} ({found['day']}, load average before {found['load_average']:.1f})"
+            before, after = found["pace"]
+            machine = f"{found['day']}, load before {found['load_average']:.1f}, pace {before:.1f} and {after:.1f}"
+            figure = f"{verdict.figure} ({machine})"
             met = "yes" if verdict.met else "**no**"
         lines.append(f"| {row.name} | {row.measure} | {row.goal} | {figure} | {met} | `{' '.join(row.words)}` |")
     return "\n".join(lines)
@@ -349,6 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.results.write_text(json.dumps(results, indent=1) + "\n")
         verdict = verdict_of(row, results)
         assert verdict is not None
+        say.print(f"  pace before and after: {results[row.name]['pace']}")
         say.print(f"  seen: {verdict.figure}\n  goal: {row.goal}: {'reached' if verdict.met else 'NOT reached'}")
     if options.short:
         return 1 if failed else 0
