@@ -1,4 +1,6 @@
-"""The file system that every host starts from: Debian with systemd, sshd and what Ansible needs, made once.
+"""The file system that every host starts from: Debian or Ubuntu with systemd, sshd and what Ansible needs, made once.
+
+`ROCINANTE_LAB_SYSTEM` says which (SYSTEMS; the first, where it is not set).
 
 Contract: a tree is named by the digest of its recipe, so a change of the recipe makes another one; it appears whole
 (made aside, then renamed) and is never written to again. Making it takes a minute or two and Debian's packages; having
@@ -15,12 +17,37 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import httpx
 
 from tests.hosts.names import CACHE, USER, LabError, run
 
-SUITE: Final = "bookworm"
-MIRROR: Final = "http://deb.debian.org/debian"
+
+class System(NamedTuple):
+    """What debootstrap is told."""
+
+    suite: str
+    mirror: str
+    script: str = ""
+    """Of debootstrap, where it may not know the suite."""
+    keyring: str = ""
+    """The package on the mirror that has the keys which sign it, where they are not debootstrap's own, …"""
+    keyring_sha256: str = ""
+    keyring_file: str = ""
+    """… and their file in it."""
+
+
+SYSTEMS: Final = {
+    "debian": System("bookworm", "http://deb.debian.org/debian"),
+    "ubuntu": System(
+        "noble", "http://archive.ubuntu.com/ubuntu", "/usr/share/debootstrap/scripts/gutsy",
+        "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb",
+        "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8",
+        "usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    ),
+}  # fmt: skip
+VARIABLE: Final = "ROCINANTE_LAB_SYSTEM"
 PACKAGES: Final = (
     "adduser",
     "dbus",
@@ -55,34 +82,38 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     getty.target systemd-udevd.service systemd-journald-audit.socket; do
     ln -sf /dev/null /etc/systemd/system/$unit
 done
+systemctl disable ssh.socket # Ubuntu's way to start it
 systemctl enable ssh.service
 rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /usr/share/doc/* /usr/share/locale/*
 """
 MAKE_TIMEOUT_S: Final = 900.0
-KEPT_MAX: Final = 2
+KEPT_MAX: Final = 2 * len(SYSTEMS)
 
 
-def digest() -> str:
-    """The name of the tree that this recipe makes."""
-    recipe = repr((SUITE, PACKAGES, sorted(FILES.items()), SCRIPT))
-    return hashlib.sha256(recipe.encode()).hexdigest()[:16]
+def system() -> System:
+    """The one that is asked for. Raises LabError."""
+    name = os.environ.get(VARIABLE) or next(iter(SYSTEMS))
+    if name not in SYSTEMS:
+        raise LabError(f"{VARIABLE} is {name!r}; it can be {' or '.join(SYSTEMS)}")
+    return SYSTEMS[name]
 
 
-def cached() -> Path | None:
-    """The tree, when it is there already."""
-    path = CACHE / f"{SUITE}-{digest()}"
-    return path if path.is_dir() else None
+def place(made: System) -> Path:
+    """Where the tree that this recipe makes is, or will be."""
+    recipe = repr((made, PACKAGES, sorted(FILES.items()), SCRIPT))
+    return CACHE / f"{made.suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 
 
 def tree() -> Path:
     """The tree; made now when it is not there. Raises LabError."""
     if os.getuid():
         raise LabError("hosts are made by root only")
+    made = system()
     CACHE.mkdir(parents=True, exist_ok=True)
     with _lock():
-        path = cached()
-        if path is None:
-            path = _make(CACHE / f"{SUITE}-{digest()}")
+        path = place(made)
+        if not path.is_dir():
+            _make(made, path)
         os.utime(path)
         _remove_old(path)
     return path
@@ -95,25 +126,41 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _make(path: Path) -> Path:
+def _make(made: System, path: Path) -> None:
     if shutil.which("debootstrap") is None and not Path("/usr/sbin/debootstrap").exists():
         raise LabError("debootstrap is missing: apt-get install debootstrap")
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
     try:
-        run(
-            "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, scratch, MIRROR,
-            timeout_s=MAKE_TIMEOUT_S,
-        )  # fmt: skip
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        where = [made.suite, str(scratch), made.mirror, *([made.script] if made.script else [])]
+        with tempfile.TemporaryDirectory(prefix="rocinante-keys-") as keys:
+            if made.keyring:
+                options.append(f"--keyring={_keyring(made, Path(keys))}")
+            run("debootstrap", *options, *where, timeout_s=MAKE_TIMEOUT_S)
         for name, content in FILES.items():
             target = scratch / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(content)
         run("chroot", scratch, "/bin/sh", stdin=SCRIPT)
         scratch.chmod(0o755)
-        return scratch.rename(path)
+        scratch.rename(path)
     finally:
         if scratch.exists():
             shutil.rmtree(scratch)
+
+
+def _keyring(made: System, directory: Path) -> Path:
+    """The file with the keys that sign the mirror."""
+    try:
+        content = httpx.get(f"{made.mirror}/{made.keyring}", follow_redirects=True).raise_for_status().content
+    except httpx.HTTPError as error:
+        raise LabError(f"{made.mirror}/{made.keyring}: {error}") from None
+    if hashlib.sha256(content).hexdigest() != made.keyring_sha256:
+        raise LabError(f"{made.mirror}/{made.keyring} is another file than the one that is known here")
+    package = directory / "keyring.deb"
+    package.write_bytes(content)
+    run("dpkg-deb", "--extract", package, directory)
+    return directory / made.keyring_file
 
 
 def _remove_old(current: Path) -> None:
