@@ -353,8 +353,11 @@ EXPIRE_SCAN_ROWS: Final = 16_000_000
 """Rows that one round of the leader's search for flows past their deadline looks at (about 1 ns each)."""
 EXPIRE_ROWS: Final = 16_384
 """Rows that one command to expire covers: at most 2.4 ms for each node (65,536: 7 ms)."""
-EXPIRE_COMMANDS_MAX: Final = 4
-"""Commands to expire that may be under way; the next goes when one is done, and writes have their turn between."""
+EXPIRE_COMMANDS_MAX: Final = 1
+"""Commands to expire that may be under way …"""
+EXPIRE_REST_MAX_S: Final = 0.05
+"""… and between one and the next the leader rests for as long as the last one took, up to this: what ends together takes
+about half of the nodes' time, and writes have the other half."""
 FLOW_RELEASE_PAUSE_S: Final = 0.002
 """Between two steps of giving memory back: other threads run."""
 

@@ -37,6 +37,11 @@ BENCH_FILL_RECORDS: Final = 8_192
 BENCH_FILL_IN_FLIGHT: Final = 4
 """… and such batches on their way."""
 BENCH_FILL_TIMEOUT_S: Final = 600.0
+BENCH_SETTLE_SHARE: Final = 0.15
+"""A table is filled when no node takes more than this of a processor any more: snapshots of it are written, …"""
+BENCH_SETTLE_POLL_S: Final = 0.5
+BENCH_SETTLE_MAX_S: Final = 60.0
+"""… or after this long: on a given cluster there may be other work."""
 BENCH_ZONE: Final = 65_000
 """The zone of the benchmarks' flows, by which they are removed again."""
 BENCH_FLOW_LIFE_MS: Final = 3_600_000

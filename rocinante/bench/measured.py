@@ -200,6 +200,7 @@ def costs(nodes: Sequence[NodeFigures], records: Callable[[float, float], int]) 
             "per_million": node.per_million(records(node.since_s, node.at_s)),
             **{name: int(node.values[name]) for name in sorted(gauges & set(node.values))},
             "elections": int(node.values.get("elections", 0)),
+            "snapshots": int(node.values.get("snapshots", 0)),
         }
         for node in nodes
     ]

@@ -168,7 +168,7 @@ class Running:
         self.filled.clear()
 
     def fill(self, kind: Kind, flows: int) -> None:
-        """Put what is missing to `flows` flows, as fast as they go, and wait until all nodes have them."""
+        """Put what is missing to `flows` flows, as fast as they go; wait until all nodes have them and are at rest."""
         there = self.filled.get(kind, 0)
         if there >= flows:
             return
@@ -185,6 +185,24 @@ class Running:
             )
         self.filled[kind] = there + sample.chunks * batch
         self.wait_applied(sample.last_index)
+        self.settle(what)
+
+    def settle(self, what: str) -> None:
+        """Until no node works any more: what filling a table left to do, snapshots and LevelDB's rewriting, is not what
+        is measured next."""
+        began_s = time.monotonic()
+        before = self.nodes.figures()
+        while (passed_s := time.monotonic() - began_s) < bounds.BENCH_SETTLE_MAX_S:
+            self.progress(f"{what}, until the nodes rest", passed_s, bounds.BENCH_SETTLE_MAX_S, "")
+            time.sleep(bounds.BENCH_SETTLE_POLL_S)
+            after = self.nodes.figures()
+            nodes = differences(before, after)
+            if all(
+                node.values.get("cpu_s", 0.0) <= bounds.BENCH_SETTLE_SHARE * (node.at_s - node.since_s)
+                for node in nodes
+            ):
+                return
+            before = after
 
     def wait_applied(self, index: int) -> None:
         """On every member that answers."""

@@ -64,6 +64,8 @@ class Housekeeping:
         self._led = False
         self._next_clock = 0.0
         self._expiring: list[Future[Outcome]] = []
+        self._expiry_s = 0.0
+        """What the last command to expire took."""
         self.expired_batches = 0
         self.released_bytes = 0
 
@@ -132,7 +134,10 @@ class Housekeeping:
 
     def _expire(self) -> None:
         """Look at a bounded part of the tables; a bounded number of commands is under way at a time, and each that is
-        done makes room for the next at once: a mass expiry neither floods the log nor takes a second for each few."""
+        done makes room for the next, after a rest: a mass expiry neither floods the log nor takes a second for each
+        few, and it leaves the writers their share."""
+        if self._passing and self._pause(min(self._expiry_s, limits.EXPIRE_REST_MAX_S)):
+            return
         self._expiring = [future for future in self._expiring if not future.done()]
         now_ms = self._clock.now_ms()
         looked_at = 0
@@ -149,7 +154,14 @@ class Housekeeping:
                 future = self._propose(Kind.FLOW_EXPIRE, encode_expire(now_ms, page.rows))
                 self._expiring.append(future)
                 self.expired_batches += 1
-                future.add_done_callback(lambda _: self._wake.set())
+                future.add_done_callback(self._expired_since(time.monotonic()))
             if not page.cursor:
                 break
         self._passing = False
+
+    def _expired_since(self, began: float) -> Callable[[Future[Outcome]], None]:
+        def done(_: Future[Outcome]) -> None:
+            self._expiry_s = time.monotonic() - began
+            self._wake.set()
+
+        return done

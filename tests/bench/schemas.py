@@ -43,6 +43,7 @@ NODE: Final = members(
     memory_bytes=COUNT,
     flows=COUNT,
     elections=COUNT,
+    snapshots=COUNT,
 )
 STAGE: Final = members(
     kind=KIND,

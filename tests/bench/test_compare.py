@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rocinante.cli.main import run
-from tests.benchmarks import compare, goals
+from tests.benchmarks import compare, goals, pace
 from tests.support.ports import free_port
 from tests.support.tools import requires
 
@@ -66,7 +66,7 @@ BENCH = [row for row in goals.ROWS if row.words[0] == "rocinante"]
 @pytest.mark.parametrize("row", BENCH, ids=lambda row: row.name)
 def test_the_options_of_a_row_exist(row: goals.Row, capfd: pytest.CaptureFixture[str]) -> None:
     """Against nobody: what its own nodes need is refused a cluster, the others find nobody there."""
-    known = {"rate": {"document": {"scenarios": {"best": {"rocinante": {"per_second": 1000.0}}}}}}
+    known = {"writer": {"document": {"scenarios": {"writer": {"rocinante": {"per_second": 1000.0}}}}}}
     words = row.command(known, False)[3:]
     status = run([*words, "--cluster", f"127.0.0.1:{free_port()}", "--timeout", "0.2"])
     error = capfd.readouterr().err
@@ -85,16 +85,16 @@ def test_the_scenarios_of_a_row_exist(row: goals.Row) -> None:
 
 @pytest.mark.parametrize("row", goals.ROWS, ids=lambda row: row.name)
 def test_every_row_has_a_short_form(row: goals.Row) -> None:
-    known = {"rate": {"document": {"scenarios": {"best": {"rocinante": {"per_second": 1000.0}}}}}}
+    known = {"writer": {"document": {"scenarios": {"writer": {"rocinante": {"per_second": 1000.0}}}}}}
     long, short = row.command(known, False), row.command(known, False, True)
     assert short != long
     assert not {"5000000", "10000000", "300000", "180"} & set(short)
 
 
 def test_half_of_the_rate_is_that_of_the_row_before() -> None:
-    with pytest.raises(goals.CannotRun, match="run the row `rate` first"):
+    with pytest.raises(goals.CannotRun, match="run the row `writer` first"):
         ROWS["latency"].command({}, False)
-    known = {"rate": {"document": {"scenarios": {"best": {"rocinante": {"per_second": 900_001.0}}}}}}
+    known = {"writer": {"document": {"scenarios": {"writer": {"rocinante": {"per_second": 900_001.0}}}}}}
     words = ROWS["latency"].command(known, False)
     assert words[words.index("--rate") + 1] == "450000"
     assert "1800" in ROWS["elections"].command({}, True)
@@ -140,9 +140,16 @@ def test_a_failover_that_loses_anything_is_no_success(wrong: str | None) -> None
     [(1_000_000, 4.0, 30.0, True), (999_999, 9, 99, False), (2_000_000, 3.9, 99, False), (2_000_000, 9, 29, False)],
 )
 def test_the_rate_must_be_reached_in_all_three_ways(rate: float, redis: float, etcd: float, met: bool) -> None:
-    best = {"rocinante": {"per_second": rate, "setting": {"batch": 4096}}}
+    best = {"rocinante": {"per_second": rate, "per_second_rounds": [rate], "setting": {"batch": 4096}}}
     ratios = {"best": {"per_second_to_redis": redis, "per_second_to_etcd": etcd}}
     assert ROWS["rate"].judge({"scenarios": {"best": best}, "ratios": ratios}).met is met
+
+
+def test_the_pace_of_a_machine_is_of_all_its_processors() -> None:
+    found = pace.pace_of([pace.TURNS / 10e6] * 10 + [pace.TURNS / 20e6] * 5)
+    assert (found.slow, found.median, found.fast) == (10.0, 10.0, 20.0)
+    measured = pace.measure(0.5)
+    assert 0 < measured.slow <= measured.median <= measured.fast
 
 
 def test_the_same_cost_within_a_fifth() -> None:
