@@ -356,8 +356,8 @@ EXPIRE_ROWS: Final = 16_384
 EXPIRE_COMMANDS_MAX: Final = 1
 """Commands to expire that may be under way …"""
 EXPIRE_REST_MAX_S: Final = 0.05
-"""… and between one and the next the leader rests for as long as the last one took, up to this: what ends together takes
-about half of the nodes' time, and writes have the other half."""
+"""… and between one and the next the leader rests for as long as the last one took, up to this: what ends together
+takes about half of the nodes' time, and writes have the other half."""
 FLOW_RELEASE_PAUSE_S: Final = 0.002
 """Between two steps of giving memory back: other threads run."""
 
