@@ -7,7 +7,7 @@ the figures are medians over the rounds, the ratios are of these medians. All st
 Rocinante they go packed, as its client's writer sends them, or (`--encoding plain`) as they are. All keys are new:
 before each turn the system is emptied, after it every node must have as many records as were acknowledged.
 
-    best    each with the batch size, depth and connections with which it does most (tried first, twice, for a short time)
+    best    each with the batch size, depth and connections with which it does most (tried first, twice, briefly)
     writer  one writer on one connection, batches of 1,000, eight of them on their way
     waits   the same, but one that waits for each batch before it sends the next
     single  one record at a time, otherwise idle: a put of one flow, a SET with WAIT, a put of one key
