@@ -13,8 +13,10 @@ by a bit of its tags: no chain is followed, no row and no key is looked at.
 
 All work is done by numpy for a whole batch, the eight lanes of a bucket as the eight bytes of a number. The hash is
 pair-multiply-shift (Thorup, "High speed hashing for integers and strings", 2015, section 3.4), strongly universal, with
-secrets drawn anew by each process: nobody who chooses addresses and ports can fill a page. Nothing that is replicated
-depends on the secrets.
+secrets drawn anew by each process: nobody who chooses addresses and ports can fill a page. That is said of pairs of
+keys; those that follow each other (the ports of one client) become an arithmetic progression, which with one secret in
+some hundreds falls into few of the pages. So the bits are mixed once more, by a bijection, under which the hash stays
+as universal as it is. Nothing that is replicated depends on the secrets.
 """
 
 from __future__ import annotations
@@ -58,6 +60,9 @@ _SWEPT_ROWS: Final = 64
 """For so many rows that went another page is swept."""
 _POPULATED_PAGES_MIN: Final = 8
 """So many pages of the index (16 KiB) are asked for at once."""
+_MIX: Final = np.uint32(0x9E3779B1)
+_HALF: Final = np.uint32(16)
+"""A tag is mixed by its upper half, a multiplication and its upper half again."""
 _BUCKET_OF_LANE: Final = np.repeat(np.arange(PAGE_BUCKETS, dtype=np.uint32), LANES)
 
 
@@ -125,6 +130,10 @@ class RowIndex:
             total += high
         total >>= _SHIFT
         tags: U32 = total.astype(np.uint32)
+        half = tags >> _HALF
+        tags ^= half
+        tags *= _MIX
+        tags ^= np.right_shift(tags, _HALF, out=half)
         return np.clip(tags, _TAG_MIN, _TAG_MAX, out=tags)
 
     def _hash_one(self, key: bytes) -> int:
@@ -133,7 +142,11 @@ class RowIndex:
             number = int.from_bytes(key[8 * word : 8 * word + 8], "little")
             scalars = self._scalars
             total += ((number >> 32) + scalars[2 * word]) * ((number & 0xFFFFFFFF) + scalars[2 * word + 1])
-        return min(max((total & _MASK) >> 32, int(_TAG_MIN)), int(_TAG_MAX))
+        tag = (total & _MASK) >> 32
+        half = int(_HALF)
+        tag = (tag ^ tag >> half) * int(_MIX) & int(_LOW)
+        tag ^= tag >> half
+        return min(max(tag, int(_TAG_MIN)), int(_TAG_MAX))
 
     @property
     def pages(self) -> int:

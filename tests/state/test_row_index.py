@@ -126,6 +126,17 @@ def test_a_page_that_is_full_is_split_before_its_turn(monkeypatch: pytest.Monkey
     indexed.check(list(range(2_000, 2_100)))
 
 
+@pytest.mark.parametrize("secret", [64 << 32, (1 << 36) // 2 + 1, (1 << 36) // 5 + 1], ids=hex)
+def test_keys_that_follow_each_other_spread_over_the_pages_whatever_the_secret(secret: int) -> None:
+    """Multiply-shift alone puts them into one page, two or five of the thirty."""
+    indexed = Indexed()
+    indexed.index._scalars[0] = secret
+    indexed.index._secrets[0] = secret
+    indexed.add(list(range(1, 5_601)))
+    assert indexed.index.pages == -(-5_600 // PAGE_ROWS)
+    indexed.check([6_000, 7_000])
+
+
 def test_lanes_that_were_left_do_not_gather() -> None:
     """A table of one size for long, whose flows come and go: without sweeping every bucket would have been full once,
     and every look-up would go through a whole page."""
