@@ -54,7 +54,7 @@ class Act:
 
 
 class Apply:
-    """See the module."""
+    """See the module. `on_applied`: told the index, and the term of the last CLOCK among what was applied (0: none)."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Apply:
         *,
         config: Config,
         members: dict[int, Member],
-        on_applied: Callable[[int], None],
+        on_applied: Callable[[int, int], None],
     ) -> None:
         self.state = state
         self._pending = pending
@@ -147,7 +147,8 @@ class Apply:
         if item.entries[0].index != self.applied + 1:
             # Whatever the reason: answers from such a state would be wrong, and the replicas would differ.
             raise ValueError(f"entry {item.entries[0].index} was to be applied after entry {self.applied}")
-        size = 0
+        size = clock_term = 0
+        now_ms = self.state.now_ms
         for entry in item.entries:
             if entry.kind is EntryKind.CONFIG:
                 self.config, self.members = item.configs[entry.index]
@@ -161,14 +162,16 @@ class Apply:
                 self._pending.resolve_index(entry.index, entry.term)
                 if applied.events is not None:
                     self._hub.publish(applied.events)
+                if self.state.now_ms != now_ms:
+                    now_ms, clock_term = self.state.now_ms, entry.term
         last = item.entries[-1]
         self.entries += len(item.entries)
-        self._advance(last.index, last.term)
+        self._advance(last.index, last.term, clock_term)
         self.on_entries(len(item.entries), size)
 
-    def _advance(self, index: int, term: int) -> None:
+    def _advance(self, index: int, term: int, clock_term: int = 0) -> None:
         self.applied, self.applied_term = index, term
-        self._on_applied(index)
+        self._on_applied(index, clock_term)
         for read in self._reads.applied(index):
             if not read.future.done():
                 read.future.set_result(ReadPoint(index, 0))

@@ -13,9 +13,10 @@ over a change of leader, and a wall clock that jumps moves nothing. What the lea
 
 So no clock makes a flow end before half of its time-out, nor after twice of it. CLOCK_NEAR_MS is more than what a node
 is usually behind that leads soon after it has caught up: what it knows is as old as the last CLOCK that it found. That
-the cluster was down is known from this: since this process has started no CLOCK came that is younger than its log. A
-clock that goes to and fro never holds still, and is not followed. A host that was suspended looks like a jump: the
-monotonic clock stood still too.
+the cluster was down is known from this: since this process has started no CLOCK came of a leader that it follows. (What
+another node's log tells it of the time before is of an older term: the cluster elected since.) A clock that goes to and
+fro never holds still, and is not followed. A host that was suspended looks like a jump: the monotonic clock stood still
+too.
 
 A CLOCK comes late, never early. So a node keeps its own time where that is ahead of a CLOCK, but for what its monotonic
 clock may have gained since the last one (CLOCK_DRIFT_PER_MILLE).
@@ -41,11 +42,9 @@ _SECOND_MS: Final = 1000
 class ClusterClock:
     """See the module. `monotonic_ms` and `wall_ms` are this host's clocks."""
 
-    def __init__(self, *, monotonic_ms: Clock, wall_ms: Clock, replicated_ms: int, log_index: int) -> None:
-        """`replicated_ms`: the state's time as it was found (0: none yet); `log_index`: the end of the log that was
-        found."""
+    def __init__(self, *, monotonic_ms: Clock, wall_ms: Clock, replicated_ms: int) -> None:
+        """`replicated_ms`: the state's time as it was found (0: none yet)."""
         self._monotonic_ms, self._wall_ms = monotonic_ms, wall_ms
-        self._log_index = log_index
         self._lock = threading.Lock()
         self._seen_ms = replicated_ms
         """The last CLOCK of which we know."""
@@ -54,6 +53,7 @@ class ClusterClock:
         self._floor_ms = replicated_ms
         self._heard = False
         """Somebody of this cluster has lived, and said the time, since this process began."""
+        self._heard_at_ms = 0
         self._jump_ms = 0
         """How far the wall clock was away when it was last seen to jump; 0: it is near."""
         self._jumped_at_ms = 0
@@ -79,16 +79,16 @@ class ClusterClock:
             return self._wall_ms()
         return max(self._floor_ms, base_ms + monotonic_ms - at_ms)
 
-    def observe(self, index: int, replicated_ms: int) -> None:
-        """The state's time after the entry at `index`, or after a snapshot."""
+    def observe(self, replicated_ms: int, *, said: bool) -> None:
+        """The state's time after an entry, or after a snapshot. `said`: by the leader that this node follows now."""
         if replicated_ms == self._seen_ms:
             return
         with self._lock:
             at_ms = self._monotonic_ms()
             self._seen_ms = replicated_ms
             now_ms = self._now_ms(at_ms) if self._base[0] else 0
-            if index > self._log_index:
-                self._heard = True
+            if said:
+                self._heard, self._heard_at_ms = True, at_ms
                 if self._led_at_ms is None:  # a leader goes by what it said, and is ahead of what comes back
                     gained_ms = (at_ms - self._base[1]) * limits.CLOCK_DRIFT_PER_MILLE // 1000
                     near = 0 < now_ms - replicated_ms <= limits.CLOCK_NEAR_MS
@@ -103,7 +103,9 @@ class ClusterClock:
         with self._lock:
             self._led_at_ms = None
             at_ms = self._monotonic_ms()
-            if self._heard:  # a node that has just started has nothing to compare its clock with
+            # A node that has just started has nothing to compare its clock with. One that catches up hears old times,
+            # one soon after the other.
+            if self._heard and at_ms - self._heard_at_ms >= limits.CLOCK_INTERVAL_MS // 2:
                 self._look(self._wall_ms() - self._now_ms(at_ms), at_ms)
 
     def lead(self) -> int:

@@ -80,7 +80,6 @@ class Node:
             monotonic_ms=lambda: int(time.monotonic() * 1000),
             wall_ms=lambda: time.time_ns() // 1_000_000,
             replicated_ms=opened.state.now_ms,
-            log_index=opened.loaded.snapshot.index + len(opened.loaded.entries),
         )
         self._timeouts = flow_timeouts(config.flows)
         self._replay_to = opened.loaded.hard_state.commit
@@ -276,9 +275,10 @@ class Node:
             self.pending.reopen_gateway()
         self.pending.rename(proposal)
 
-    def _on_applied(self, index: int) -> None:
+    def _on_applied(self, index: int, clock_term: int) -> None:
         """(On the apply thread.) The driver looks for itself; it is woken only while the node starts."""
-        self.clock.observe(index, self._state.now_ms)
+        said = self.left_not_ready.is_set() and clock_term == self.driver.core.term
+        self.clock.observe(self._state.now_ms, said=said)
         if not self.left_not_ready.is_set() and index >= self._replay_to:
             self.ingress.put_act(lambda: None)
 

@@ -56,7 +56,6 @@ def test_one_command_at_a_time_and_a_rest_as_long_as_it_took() -> None:
         monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         wall_ms=lambda: time.time_ns() // 1_000_000,
         replicated_ms=now_ms,
-        log_index=0,
     )
     housekeeping = Housekeeping(
         state, clock, propose=propose, leads=lambda: True, tell_peers=lambda: None, check_room=lambda: None,
