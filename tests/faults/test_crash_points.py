@@ -20,6 +20,7 @@ from rocinante.storage import Loaded
 from tests.faults.preload import Act, FaultyDisk, Operation
 from tests.storage.test_faults import check_acknowledged
 from tests.storage.tools import reloaded
+from tests.storage.writer import data
 from tests.support.tools import requires
 
 pytestmark = requires("gcc")
@@ -33,8 +34,12 @@ FIRST_STARTS = 8
 LATER_STARTS = 10
 
 
+Log = dict[int, int]
+"""Term by index."""
+
+
 class Crashes:
-    """One data directory, a writer that dies on it again and again, and all that it acknowledged."""
+    """One data directory, a writer that dies on it again and again, and the logs that may be found in it."""
 
     def __init__(self, place: Path, seed: int) -> None:
         self.data = place / "data"
@@ -42,7 +47,10 @@ class Crashes:
         self._disk = FaultyDisk(self.data, place / "control")
         self._seed = seed
         self._term = 0
-        self._acknowledged: dict[int, int] = {}
+        self._logs: list[Log] = [{}]
+        """The first one was acknowledged. Each other is the one before it and the write that was under way when its
+        writer died: it was found, so the next writer goes on from the last of them; but nobody has synced it yet, so
+        it may still go with the power."""
 
     def crash(self, skip: int, act: Act, *, power: bool) -> None:
         """The writer dies at that call, perhaps its power goes; what it had acknowledged must be there."""
@@ -61,19 +69,37 @@ class Crashes:
         if power and self.data.exists():
             where += f": {'; '.join(self._disk.power_cut(self.choose))}"
         lines = [line.split() for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
+        spans = [(int(first), int(last)) for first, last in lines]
+        self._logs = self._acknowledged(spans, where) if spans else self._nothing_acknowledged(where, power=power)
+        if power:  # what is there now is on the disk
+            del self._logs[:-1]
+
+    def _acknowledged(self, spans: list[tuple[int, int]], where: str) -> list[Log]:
+        """The writer loaded the last log and synced what it wrote; the logs from now on."""
+        log = dict(self._logs[-1])
+        check_acknowledged(log, spans, self._term, self._load(), where)
+        return [{index: term for index, term in log.items() if index <= spans[-1][1]}, log]
+
+    def _nothing_acknowledged(self, where: str, *, power: bool) -> list[Log]:
+        """The same, where nothing new was acknowledged: perhaps the first write was under way."""
         found = self._load()
-        if lines:
-            spans = [(int(first), int(last)) for first, last in lines]
-            check_acknowledged(self._acknowledged, spans, self._term, found, where)
-            return
-        # Nothing new was acknowledged: what was before is there, and at most one write that was under way.
+        assert all(entry.data == data(entry.index, entry.term) for entry in found.entries), where
         there = {entry.index: entry.term for entry in found.entries}
-        cut_from = min((index for index, term in there.items() if term == self._term), default=2**63)
-        for index, term in self._acknowledged.items():
-            if found.snapshot.index < index < cut_from:
-                assert there[index] == term, f"{where}: entry {index}"
-        kept = {i: t for i, t in self._acknowledged.items() if i < cut_from}
-        self._acknowledged = kept | {index: term for index, term in there.items() if index >= cut_from}
+        written = {index: term for index, term in there.items() if term == self._term}
+        assert len(written) <= 20, f"{where}: more than the write that was under way"
+        cut_from = min(written, default=2**63)
+
+        def is_there(log: Log) -> bool:
+            before = {index: term for index, term in log.items() if found.snapshot.index < index < cut_from}
+            return there == before | written
+
+        # What others left may be lost only until a writer that has loaded it writes.
+        possible = self._logs if power and not written else self._logs[-1:]
+        number = max((number for number, log in enumerate(possible) if is_there(log)), default=None)
+        assert number is not None, f"{where}: {there} behind {found.snapshot.index}, and not one of {possible}"
+        if written:
+            return [possible[-1], {i: t for i, t in possible[-1].items() if i < cut_from} | written]
+        return possible[: number + 1] if power else self._logs
 
     def _load(self) -> Loaded:
         """From a copy: what the next writer finds, and whether that was ever synced, is not touched by it."""
