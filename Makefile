@@ -100,7 +100,7 @@ fuzz: setup-dev ## hostile input for every decoder and interface: Hypothesis, sc
 molecule: setup-dev ## as root: the Ansible collection on real systemd hosts, every scenario (SCENARIO="default upgrade", ARGS="--jobs 2")
 	@$(BOOTSTRAP) apt-test
 	@$(PY) -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-molecule.lock
-	@$(MAKE) --no-print-directory package
+	@$(MAKE) --no-print-directory package ARGS=
 	$(PY) -m tests.hosts.scenarios $(SCENARIO) --package $$(ls -t dist/rocinante_*.deb | head -n 1) $(ARGS)
 
 soak: setup-dev ## an hour's writes, faster: memory and disk stay flat
