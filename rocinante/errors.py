@@ -14,6 +14,7 @@ from typing import Final
 class Code(StrEnum):
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     OUT_OF_RANGE = "OUT_OF_RANGE"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
@@ -29,6 +30,7 @@ class Code(StrEnum):
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
     Code.OUT_OF_RANGE: 400,
+    Code.UNAUTHENTICATED: 401,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 409,
     Code.FAILED_PRECONDITION: 409,
@@ -68,6 +70,12 @@ class OutOfRange(RocinanteError):
     """A position that does not exist (any more): a compacted or a future revision or index."""
 
     code = Code.OUT_OF_RANGE
+
+
+class Unauthenticated(RocinanteError):
+    """No token, or one that the node does not accept. Nothing was changed."""
+
+    code = Code.UNAUTHENTICATED
 
 
 class NotFound(RocinanteError):

@@ -15,6 +15,7 @@ import time
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -28,6 +29,7 @@ from rocinante.bench.records import Encoding, Kind, Made, Pattern, moment
 from rocinante.bench.supply import Supply
 from rocinante.errors import InvalidArgument, Unavailable
 from rocinante.pb.v1 import flow_pb2
+from rocinante.tokens import own_metadata
 
 __all__ = ["FlowLoad", "FlowPlan", "FlowSample"]
 
@@ -215,7 +217,8 @@ class _Writer:
     ) -> None:
         self._plan, self._number, self._sample, self._control = plan, number, sample, control
         self._supply = supply
-        self._put: Any = channel.unary_unary(PUT, response_deserializer=flow_pb2.PutFlowsResponse.FromString)
+        put = channel.unary_unary(PUT, response_deserializer=flow_pb2.PutFlowsResponse.FromString)
+        self._put: Any = partial(put, metadata=own_metadata())
         self._next = number
         self._chunks = bounds.BENCH_FLOWS_MAX if plan.records is None else -(-plan.records // plan.batch)
 

@@ -25,6 +25,7 @@ from rocinante.bench.crew import Control
 from rocinante.bench.plan import Operation, Plan, Sample
 from rocinante.errors import Unavailable
 from rocinante.pb.etcd import rpc_pb2
+from rocinante.tokens import own_metadata
 
 PUT: Final = "/etcdserverpb.KV/Put"
 RANGE: Final = "/etcdserverpb.KV/Range"
@@ -142,10 +143,11 @@ class KvLoad:
             response_deserializer=rpc_pb2.PutResponse.FromString,
         )
         plan, draw, values, timeout = self._plan, self._random.randrange, self._values, self._plan.timeout
+        own = own_metadata()
 
         async def call() -> bool:
             request = rpc_pb2.PutRequest(key=plan.key(draw(plan.keys)), value=values[draw(VALUES)])
-            answer: rpc_pb2.PutResponse = await stub(request, timeout=timeout)
+            answer: rpc_pb2.PutResponse = await stub(request, timeout=timeout, metadata=own)
             return answer.header.revision > 0
 
         return call
@@ -157,10 +159,11 @@ class KvLoad:
             response_deserializer=rpc_pb2.RangeResponse.FromString,
         )
         plan, draw, timeout = self._plan, self._random.randrange, self._plan.timeout
+        own = own_metadata()
 
         async def call() -> bool:
             request = rpc_pb2.RangeRequest(key=plan.key(draw(plan.keys)), serializable=plan.serializable)
-            answer: rpc_pb2.RangeResponse = await stub(request, timeout=timeout)
+            answer: rpc_pb2.RangeResponse = await stub(request, timeout=timeout, metadata=own)
             return len(answer.kvs) == 1
 
         return call

@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -24,6 +25,7 @@ from rocinante.bench.flows import FlowPlan, channel_to, connected
 from rocinante.bench.plan import within
 from rocinante.bench.records import Kind
 from rocinante.pb.v1 import flow_pb2
+from rocinante.tokens import own_metadata
 
 __all__ = ["LookupLoad", "LookupPlan", "LookupSample"]
 
@@ -88,7 +90,8 @@ class LookupLoad:
         await connected([channel], (endpoint,), plan.timeout)
         asked = self._requests()
         sample = LookupSample(array("d"), array("d"), Counter())
-        get = channel.unary_unary(GET, response_deserializer=flow_pb2.GetFlowsResponse.FromString)
+        method = channel.unary_unary(GET, response_deserializer=flow_pb2.GetFlowsResponse.FromString)
+        get = partial(method, metadata=own_metadata())
         control.ready()
         busy_s = time.process_time()
         await asyncio.gather(*(self._client(get, asked, n, sample, control) for n in range(plan.clients)))

@@ -21,6 +21,7 @@ from rocinante.bench.plan import quantile
 from rocinante.client import Client
 from rocinante.errors import Unavailable
 from rocinante.identity import endpoint
+from rocinante.tokens import bearer, own_token
 
 __all__ = ["Latency", "NodeFigures", "Nodes", "Stretch", "joined", "longest_gap_s", "together"]
 
@@ -109,7 +110,7 @@ class Nodes:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._http = httpx.Client(timeout=_SCRAPE_TIMEOUT_S, trust_env=False)
+        self._http = httpx.Client(headers=bearer(own_token(None)), timeout=_SCRAPE_TIMEOUT_S, trust_env=False)
 
     def close(self) -> None:
         self._http.close()

@@ -27,6 +27,7 @@ from rocinante.errors import (
     OutcomeUnknown,
     ResourceExhausted,
     RocinanteError,
+    Unauthenticated,
     Unavailable,
 )
 from rocinante.limits import CLIENT_TIMEOUT_S, CLIENT_TIMEOUT_S_MAX, CLIENT_TRY_TIMEOUT_S
@@ -52,6 +53,8 @@ CLUSTER_VARIABLE: Final = "ROCINANTE_CLUSTER"
 DEFAULT_CLUSTER: Final = "127.0.0.1:35001,127.0.0.1:35002,127.0.0.1:35003"
 """The nodes of `rocinante dev` and of the example YAML: any one of them may have been killed."""
 DEFAULT_SHOWN: Final = "127.0.0.1, ports 35001 to 35003"
+HOSTS_TOKENS: Final = Path("/etc/rocinante/tokens")
+"""Where Ansible puts a node's."""
 _PANEL: Final = "Cluster and output"
 
 
@@ -75,6 +78,8 @@ class Settings:
         """
         from rocinante.client.router import parse_endpoints
 
+        if self.config is None:
+            _take_token_of(HOSTS_TOKENS)
         if self.cluster is not None:
             if self.config is not None:
                 raise InvalidArgument("--config", "is given together with --cluster: one of them names the nodes")
@@ -84,6 +89,7 @@ class Settings:
             from rocinante.identity import endpoint
 
             config, _ = load_config(self.config)
+            _take_token_of(config.auth.token_file)
             return tuple(endpoint(controller.address, controller.port) for controller in config.controllers)
         return parse_endpoints(os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER)
 
@@ -92,6 +98,27 @@ class Settings:
         from rocinante.client import Client
 
         return Client(self.endpoints(), timeout_s=self.timeout_s or CLIENT_TIMEOUT_S)
+
+
+def _take_token_of(file: Path) -> None:
+    """A node's tokens, of which whoever may read them presents the first, if he was given none. Raises ConfigError."""
+    from rocinante.tokens import VARIABLE, client_token
+
+    if VARIABLE not in os.environ and file.is_file() and os.access(file, os.R_OK):
+        os.environ[VARIABLE] = client_token(file)
+
+
+def _take_token(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Into the environment: from there all clients take it, those of other processes of a benchmark too."""
+    if value is not None and not ctx.resilient_parsing:
+        from rocinante.errors import ConfigError
+        from rocinante.tokens import VARIABLE, client_token
+
+        try:
+            os.environ[VARIABLE] = client_token(value)
+        except ConfigError as error:
+            raise typer.BadParameter("; ".join(error.problems), ctx=ctx) from None
+    return value
 
 
 def settings(ctx: typer.Context) -> Settings:
@@ -156,6 +183,18 @@ ConfigOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Present the first access token of this file (default: that of ROCINANTE_TOKEN, of --config's "
+        f"nodes, or of {HOSTS_TOKENS}, where it may be read).",
+        callback=_take_token,
+        expose_value=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 OutputOption = Annotated[
     Output | None,
     typer.Option(
@@ -183,6 +222,7 @@ TimeoutOption = Annotated[
 def _cluster_and_output(  # their callbacks keep the values, so that the function gets none
     cluster: ClusterOption = None,
     config: ConfigOption = None,
+    token_file: TokenFileOption = None,
     output: OutputOption = None,
     timeout: TimeoutOption = None,
 ) -> None: ...
@@ -244,6 +284,8 @@ def hint(error: RocinanteError) -> str:
         return "check that the nodes run (rocinante status), or name others with --cluster"
     if isinstance(error, ResourceExhausted):
         return "try again later"
+    if isinstance(error, Unauthenticated):
+        return "give --token-file FILE, or set ROCINANTE_TOKEN"
     if isinstance(error, AlreadyExists):
         return "see `rocinante members`"
     return ""

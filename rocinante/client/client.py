@@ -23,6 +23,7 @@ from rocinante.client.connection import Connection
 from rocinante.client.flows import Flows
 from rocinante.client.kv import Kv
 from rocinante.limits import CLIENT_TIMEOUT_S, CLIENT_TRY_TIMEOUT_S
+from rocinante.tokens import own_token
 
 __all__ = ["Client"]
 
@@ -33,7 +34,8 @@ class Client:
     `endpoints`: HOST:PORT of one or more nodes (gRPC ports), as a list or separated by commas. `timeout_s`: a whole
     call with all its tries, where the method is given no other. `try_timeout_s`: after what time without an answer
     another node is asked. `discover`: use the addresses that the cluster gives for its members; off, only `endpoints`
-    are used (behind a proxy or address translation). Nothing is sent before the first call.
+    are used (behind a proxy or address translation). `token`: the access token that it presents; None: that of the
+    environment (ROCINANTE_TOKEN), if it has one. Nothing is sent before the first call.
     """
 
     def __init__(
@@ -43,8 +45,15 @@ class Client:
         timeout_s: float = CLIENT_TIMEOUT_S,
         try_timeout_s: float = CLIENT_TRY_TIMEOUT_S,
         discover: bool = True,
+        token: str | None = None,
     ) -> None:
-        self._connection = Connection(endpoints, timeout_s=timeout_s, try_timeout_s=try_timeout_s, discover=discover)
+        self._connection = Connection(
+            endpoints,
+            timeout_s=timeout_s,
+            try_timeout_s=try_timeout_s,
+            discover=discover,
+            token=own_token(token),
+        )
         self.kv = Kv(self._connection)
         self.flows = Flows(self._connection)
         self.cluster = ClusterClient(self._connection)

@@ -29,7 +29,7 @@ class Connection:
     """Thread-safe. The parameters are those of `Client`."""
 
     def __init__(
-        self, endpoints: str | Iterable[str], *, timeout_s: float, try_timeout_s: float, discover: bool
+        self, endpoints: str | Iterable[str], *, timeout_s: float, try_timeout_s: float, discover: bool, token: str = ""
     ) -> None:
         rng = random.Random()
         self.router = Router(parse_endpoints(endpoints), discover=discover, clock=time.monotonic, rng=rng)
@@ -40,7 +40,7 @@ class Connection:
             clock=time.monotonic,
             rng=rng,
         )
-        self.transport = Transport(self.router)
+        self.transport = Transport(self.router, token)
         self._sessions = Sessions(self.open_session)
 
     def close(self) -> None:

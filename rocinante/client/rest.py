@@ -48,6 +48,7 @@ from rocinante.limits import (
     CLIENT_TIMEOUT_S,
     CLIENT_TRY_TIMEOUT_S,
 )
+from rocinante.tokens import own_token
 
 __all__ = ["RestClient", "RestFlows", "RestKv"]
 
@@ -70,7 +71,9 @@ def _base_urls(base_urls: str | Iterable[str]) -> tuple[str, ...]:
 class _Connection:
     """What the parts share: the nodes, the HTTP connections, the session."""
 
-    def __init__(self, base_urls: str | Iterable[str], timeout_s: float, try_timeout_s: float, discover: bool) -> None:
+    def __init__(
+        self, base_urls: str | Iterable[str], timeout_s: float, try_timeout_s: float, discover: bool, token: str
+    ) -> None:
         rng = random.Random()
         seeds = _base_urls(base_urls)
         self._scheme = seeds[0].partition("://")[0]
@@ -84,7 +87,7 @@ class _Connection:
         )
         self._urls: dict[str, str] = {}
         """Of the members, by gRPC address, which is how answers name the leader."""
-        self.transport = RestTransport(self._saw_leader)
+        self.transport = RestTransport(self._saw_leader, token)
         self._sessions = Sessions(self._open_session)
 
     def read(self, ask: Ask, timeout_s: float | None = None) -> Any:
@@ -316,8 +319,9 @@ class RestClient:
         timeout_s: float = CLIENT_TIMEOUT_S,
         try_timeout_s: float = CLIENT_TRY_TIMEOUT_S,
         discover: bool = True,
+        token: str | None = None,
     ) -> None:
-        self._connection = _Connection(base_urls, timeout_s, try_timeout_s, discover)
+        self._connection = _Connection(base_urls, timeout_s, try_timeout_s, discover, own_token(token))
         self.kv = RestKv(self._connection)
         self.flows = RestFlows(self._connection)
 

@@ -29,10 +29,12 @@ from rocinante.errors import (
     ResourceExhausted,
     RocinanteError,
     SessionExpired,
+    Unauthenticated,
     Unavailable,
 )
 from rocinante.identity import format_id
 from rocinante.limits import CLIENT_REST_BODY_BYTES_MAX, CLIENT_REST_CONNECTIONS_MAX, REQUEST_TIMEOUT_S_MAX
+from rocinante.tokens import bearer
 
 __all__ = ["Ask", "RestTransport", "classify_answer"]
 
@@ -40,6 +42,7 @@ LEADER_HEADER: Final = "Rocinante-Leader"
 _ERRORS: Final[dict[str, Callable[[str], RocinanteError]]] = {
     Code.INVALID_ARGUMENT: lambda text: InvalidArgument("", text),
     Code.OUT_OF_RANGE: OutOfRange,
+    Code.UNAUTHENTICATED: Unauthenticated,
     Code.NOT_FOUND: NotFound,
     Code.ALREADY_EXISTS: AlreadyExists,
     Code.FAILED_PRECONDITION: FailedPrecondition,
@@ -114,13 +117,13 @@ def _broken(error: httpx.HTTPError) -> Failed:
 class RestTransport:
     """The connections of one client. `saw_leader` gets the gRPC address that an answer names as the leader's."""
 
-    def __init__(self, saw_leader: Callable[[str], None]) -> None:
+    def __init__(self, saw_leader: Callable[[str], None], token: str = "") -> None:
         self._saw_leader = saw_leader
         bounds = httpx.Limits(
             max_connections=CLIENT_REST_CONNECTIONS_MAX, max_keepalive_connections=CLIENT_REST_CONNECTIONS_MAX
         )
         # A cluster is not behind the proxy that the environment names for the web.
-        self._http = httpx.Client(limits=bounds, trust_env=False, follow_redirects=False)
+        self._http = httpx.Client(headers=bearer(token), limits=bounds, trust_env=False, follow_redirects=False)
 
     def json(self, ask: Ask, attempt: Try) -> Any:
         """One try; the answer's JSON. Raises Failed."""

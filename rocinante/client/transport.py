@@ -30,9 +30,11 @@ from rocinante.errors import (
     ResourceExhausted,
     RocinanteError,
     SessionExpired,
+    Unauthenticated,
     Unavailable,
 )
 from rocinante.limits import GRPC_MESSAGE_BYTES_MAX
+from rocinante.tokens import bearer_metadata
 
 __all__ = ["LEADER_METADATA", "Transport", "classify"]
 
@@ -72,7 +74,7 @@ _FINAL: Final[dict[grpc.StatusCode, Callable[[str], RocinanteError]]] = {
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.DATA_LOSS: Internal,
     grpc.StatusCode.PERMISSION_DENIED: FailedPrecondition,
-    grpc.StatusCode.UNAUTHENTICATED: FailedPrecondition,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
 }
 
 
@@ -145,11 +147,28 @@ def _target(endpoint: str) -> str:
     return f"ipv4:{endpoint}" if host.replace(".", "").isdigit() else f"dns:///{endpoint}"
 
 
+class _Bearing:
+    """grpcio's callable, with the client's token in each call."""
+
+    def __init__(self, callable_: Any, own: tuple[tuple[str, str], ...]) -> None:
+        self._callable, self._own = callable_, own
+
+    def __call__(self, request: Any, *, metadata: Any = None, **options: Any) -> Any:
+        return self._callable(request, metadata=(*(metadata or ()), *self._own), **options)
+
+    def with_call(self, request: Any, *, metadata: Any = None, **options: Any) -> Any:
+        return self._callable.with_call(request, metadata=(*(metadata or ()), *self._own), **options)
+
+    def future(self, request: Any, *, metadata: Any = None, **options: Any) -> Any:
+        return self._callable.future(request, metadata=(*(metadata or ()), *self._own), **options)
+
+
 class Transport:
     """The channels of one client: one for each node that was asked, opened when first needed."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, token: str = "") -> None:
         self._router = router
+        self._metadata = bearer_metadata(token)
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
         self._callables: dict[tuple[str, str], Any] = {}
@@ -190,7 +209,10 @@ class Transport:
             channel = self._channels.get(endpoint)
             if channel is None:
                 channel = self._channels[endpoint] = grpc.insecure_channel(_target(endpoint), options=CHANNEL_OPTIONS)
-            found = self._callables[endpoint, method.path] = multicallable(channel, method)
+            found = multicallable(channel, method)
+            if self._metadata:
+                found = _Bearing(found, self._metadata)
+            self._callables[endpoint, method.path] = found
             return found
 
     def keep_only(self, endpoints: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ from rocinante.config.claim import Claim, ClaimError, claim
 from rocinante.config.flow_model import FlowOptions, FlowTimeouts
 from rocinante.config.load import load_config
 from rocinante.config.model import (
+    NO_FILE,
+    AuthOptions,
     ClusterConfig,
     Controller,
     Datacenter,
@@ -20,6 +22,8 @@ from rocinante.config.model import (
 )
 
 __all__ = [
+    "NO_FILE",
+    "AuthOptions",
     "Claim",
     "ClaimError",
     "ClusterConfig",

@@ -17,6 +17,7 @@ from rocinante import limits
 from rocinante.config import check
 from rocinante.config.flows import flow_options
 from rocinante.config.model import (
+    AuthOptions,
     ClusterConfig,
     Controller,
     Datacenter,
@@ -41,6 +42,7 @@ _SECTIONS: Final[dict[str, type]] = {
     "flows": FlowOptions,
     "log": LogOptions,
     "rest": RestOptions,
+    "auth": AuthOptions,
 }
 _CLUSTER_KEYS: Final = ("name", "datacenter", "controllers", *_SECTIONS, "datacenters")
 _CONTROLLER_KEYS: Final = ("name", "address", "port", "rest", "wwwroot")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from rocinante import limits
 from rocinante.config.flow_model import FlowOptions
@@ -18,6 +19,8 @@ from rocinante.identity import cluster_id, endpoint, server_id
 
 __all__ = [
     "META",
+    "NO_FILE",
+    "AuthOptions",
     "ClusterConfig",
     "Controller",
     "Datacenter",
@@ -34,6 +37,10 @@ __all__ = [
     "Timers",
     "option",
 ]
+
+
+NO_FILE: Final = Path()
+"""Where a file is an option, and none is given."""
 
 
 class RotationMode(StrEnum):
@@ -154,6 +161,12 @@ class RestOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthOptions:
+    token_file: Path = field(default=NO_FILE, metadata=option("tokenFile"))
+    """The access tokens (tokens.py), in a file of each host; without one everybody is let in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Controller:
     """One node of the cluster."""
 
@@ -211,6 +224,7 @@ class ClusterConfig:
     flows: FlowOptions = FlowOptions()  # noqa: RUF009  (it is frozen, as the others, which ruff sees)
     log: LogOptions = LogOptions()
     rest: RestOptions = RestOptions()
+    auth: AuthOptions = AuthOptions()
 
     def cluster_id(self, lineage: str = "") -> int:
         """The id of this cluster, and of what was restored under its name as `lineage` (identity.py)."""

@@ -293,6 +293,9 @@ class Section:
             text = self.text(key, f"one of {', '.join(choices)}")
             return default if text is None else self.choice_of(key, text, choices) or default
         if isinstance(default, Path):
+            node = self._values.get(key)
+            if default == Path() and isinstance(node, yaml.ScalarNode) and not node.value:
+                return default  # an option that is off
             return self.path_value(key, "an absolute path") or default
         if isinstance(default, tuple):
             return self.hosts(key)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from rocinante import limits
-from rocinante.config import Claim, ClaimError, ClusterConfig, StorageEngine, claim, load_config
+from rocinante.config import NO_FILE, Claim, ClaimError, ClusterConfig, StorageEngine, claim, load_config
 from rocinante.errors import (
     EXIT_DATA,
     EXIT_FAILED,
@@ -42,9 +42,15 @@ from rocinante.node.reload import adopt, plan
 from rocinante.rest import RestServer
 from rocinante.services.server import GrpcServer
 from rocinante.storage import DirectoryUnavailableError, found_identity
+from rocinante.tokens import Keyring, Tokens, read_tokens
 from rocinante.version import __version__
 
 logger = logging.getLogger(__name__)
+
+
+def _tokens(config: ClusterConfig) -> Tokens:
+    """Raises ConfigError."""
+    return Tokens() if config.auth.token_file == NO_FILE else read_tokens(config.auth.token_file)
 
 
 def setup_logging(level: str) -> JournalHandler | None:
@@ -64,6 +70,7 @@ def run(config_path: Path, name: str | None = None, data_dir: Path | None = None
     """Run one node until it is told to stop; the exit status. Mistakes are told in plain lines on stderr."""
     try:
         config, warnings = load_config(config_path)
+        keyring = Keyring(_tokens(config))
     except ConfigError as error:
         print(*(f"rocinante: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return EXIT_USAGE
@@ -72,7 +79,7 @@ def run(config_path: Path, name: str | None = None, data_dir: Path | None = None
         logger.warning("%s", warning)
     try:
         with claim(config, name) as claimed:
-            return Daemon(config_path, config, claimed, data_dir, join=join, journal=journal).run()
+            return Daemon(config_path, config, claimed, data_dir, keyring, join=join, journal=journal).run()
     except ClaimError as error:
         print(f"rocinante: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -87,12 +94,14 @@ class Daemon:
         config: ClusterConfig,
         claimed: Claim,
         data_dir: Path | None,
+        keyring: Keyring,
         *,
         join: bool,
         journal: JournalHandler | None = None,
     ) -> None:
         self._config_path = config_path
         self._config = config
+        self._keyring = keyring
         self._controller = claimed.controller
         self._directory = data_dir or config.data_directory(claimed.controller)
         self._join = join
@@ -150,7 +159,7 @@ class Daemon:
         found = None if in_memory else found_identity(self._directory)
         lineage = found.lineage if found else ""
         if not in_memory and found is None:
-            lineage = lineage_of_the_others(config, controller)
+            lineage = lineage_of_the_others(config, controller, self._keyring.tokens.presented)
         join = self._join or bool(lineage)  # a restored cluster did not begin with nothing
         return open_node(config, controller, self._directory, join=join, progress=self._progress, lineage=lineage)
 
@@ -192,12 +201,13 @@ class Daemon:
 
     def _serve(self, opened: Opened) -> int:
         controller = self._controller
-        node = Node(self._config, controller, opened)
+        node = Node(self._config, controller, opened, keyring=self._keyring)
         server = GrpcServer(
             node,
             host=controller.address,
             port=controller.port,
             extra_handlers=[node.peer_service.handler()],
+            keyring=self._keyring,
             thread_name="driver",
         )
         node.switch.server = server
@@ -209,6 +219,7 @@ class Daemon:
             threads=self._config.rest.threads,
             allowed_hosts=self._config.rest.allowed_hosts,
             metrics_sources=[server.metrics],
+            keyring=self._keyring,
         )
         try:
             server.start()
@@ -222,7 +233,7 @@ class Daemon:
         self._name_lines(node)
         self._notifier.start(lambda: node.driver.turn, lambda: self._describe(node))
         self._wait_until_ready(node, server)
-        self._wait_for_stop(node, rest)
+        self._wait_for_stop(node, server, rest)
         self._stop(node, server, rest)
         return EXIT_OK
 
@@ -240,13 +251,13 @@ class Daemon:
     def _stop_wanted(self, node: Node) -> bool:
         return node.stop_asked.is_set() or self._stop_signalled
 
-    def _wait_for_stop(self, node: Node, rest: RestServer) -> None:
+    def _wait_for_stop(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
         while not self._stop_wanted(node):
             if select.select([self._woken], [], [], limits.SIGNAL_POLL_S)[0]:
                 self._woken.recv(limits.KIB)
             if self._reload_signalled:
                 self._reload_signalled = False
-                self._reload(node, rest)
+                self._reload(node, server, rest)
 
     def _stop(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
         logger.info("stopping")
@@ -266,11 +277,12 @@ class Daemon:
         line = f"{status.role.public}, term {status.term}, leader {leader}, commit {status.commit}"
         return f"not ready: {reason}; {line}" if reason else line
 
-    def _reload(self, node: Node, rest: RestServer) -> None:
+    def _reload(self, node: Node, server: GrpcServer, rest: RestServer) -> None:
         """SIGHUP: what can change at run time does; what cannot is named."""
         self._notifier.reloading()
         try:
             config, warnings = load_config(self._config_path)
+            tokens = _tokens(config)
         except ConfigError as error:
             logger.error("the configuration was not reloaded:\n%s", error)  # noqa: TRY400  (the lines say it all)
         else:
@@ -279,7 +291,18 @@ class Daemon:
             planned = plan(self._config, config)
             adopt(node, rest, planned)
             self._config = planned.running
-            logger.info("configuration reloaded: %s", "; ".join(planned.changed) or "nothing changed")
+            changed = list(planned.changed)
+            if self._adopt_tokens(tokens, server, rest):
+                changed.append(f"the access tokens ({tokens.described})")
+            logger.info("configuration reloaded: %s", "; ".join(changed) or "nothing changed")
             if planned.needs_restart:
                 logger.warning("these changes need a restart: %s", "; ".join(planned.needs_restart))
         self._notifier.ready()
+
+    def _adopt_tokens(self, tokens: Tokens, server: GrpcServer, rest: RestServer) -> bool:
+        """Whether they are others. Who is not let in any more does not keep the streams that he has."""
+        before, self._keyring.tokens = self._keyring.tokens, tokens
+        if tokens.lets_in_fewer_than(before):
+            server.end_streams("the access tokens have changed")
+            rest.end_streams()
+        return tokens != before

@@ -19,6 +19,7 @@ from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
 from rocinante.identity import format_id
 from rocinante.storage import DirectoryUnavailableError
+from rocinante.tokens import bearer
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ class Told(NamedTuple):
     lineage: str
 
 
-def lineage_of_the_others(config: ClusterConfig, own: Controller) -> str:
-    """The lineage of the cluster that runs; "" where none does, or where it began empty.
+def lineage_of_the_others(config: ClusterConfig, own: Controller, token: str) -> str:
+    """The lineage of the cluster that runs; "" where none does, or where it began empty. `token`: what this node
+    presents.
 
     Raises DirectoryUnavailableError when the others do not agree: nodes from before a restore run beside
     those from after it.
@@ -40,7 +42,7 @@ def lineage_of_the_others(config: ClusterConfig, own: Controller) -> str:
     if not others:
         return ""
     with ThreadPoolExecutor(max_workers=len(others), thread_name_prefix="lineage") as pool:
-        told = [answer for answer in pool.map(lambda other: _ask(config, other), others) if answer]
+        told = [answer for answer in pool.map(lambda other: _ask(config, other, token), others) if answer]
     lineages = {answer.lineage for answer in told}
     if len(lineages) > 1:
         raise DirectoryUnavailableError(_disagreement(told))
@@ -50,11 +52,11 @@ def lineage_of_the_others(config: ClusterConfig, own: Controller) -> str:
     return lineage
 
 
-def _ask(config: ClusterConfig, other: Controller) -> Told | None:
+def _ask(config: ClusterConfig, other: Controller, token: str) -> Told | None:
     """None where nobody answers, or somebody of another cluster: consensus refuses them later, with a reason."""
     connection = http.client.HTTPConnection(other.address, other.rest, timeout=limits.LINEAGE_TIMEOUT_S)
     try:
-        connection.request("GET", "/v1/status")
+        connection.request("GET", "/v1/status", headers=bearer(token))
         status = json.loads(connection.getresponse().read(limits.LINEAGE_ANSWER_BYTES_MAX))
         lineage = status.get("lineage", "")
         if isinstance(lineage, str) and status.get("cluster_id") == format_id(config.cluster_id(lineage)):

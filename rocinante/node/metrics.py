@@ -22,6 +22,7 @@ def node_metrics(node: Node) -> dict[str, float]:
     values.update(_peers(node))
     values.update({f"state_{name}": float(number) for name, number in node.state.sizes().items()})
     values.update(_flows(node))
+    values["requests_unauthenticated_total"] = node.keyring.refused
     values["watch_watchers"] = node.hub.count
     values["watch_fell_behind_total"] = node.hub.fell_behind
     return values

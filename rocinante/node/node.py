@@ -48,6 +48,7 @@ from rocinante.raft.core import Raft
 from rocinante.raft.types import NONE, Role, SnapshotMeta
 from rocinante.state.command import Kind
 from rocinante.state.machine import StateMachine
+from rocinante.tokens import Keyring
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,11 @@ def _fail(future: Future[Any], error: BaseException) -> None:
 class Node:
     """See the module. Implements `NodePort`."""
 
-    def __init__(self, config: ClusterConfig, controller: Controller, opened: Opened) -> None:
+    def __init__(
+        self, config: ClusterConfig, controller: Controller, opened: Opened, *, keyring: Keyring | None = None
+    ) -> None:
         self.config = config
+        self.keyring = keyring or Keyring()
         self.controller = controller
         self.id = controller.id
         self.engine = opened.engine
@@ -100,6 +104,7 @@ class Node:
             on_change=lambda: self.ingress.put_act(self._tell_peers),
             on_gone=lambda peer: self.driver.peer_gone(peer),  # noqa: PLW0108  (there is no driver yet)
             on_stranger=lambda peer, index: self.membership.stranger_at(peer, index, self.driver.core.log.commit),
+            keyring=self.keyring,
         )
         core = make_core(opened, self.id, core_options(config))
         snapshots = opened.engine.snapshots

@@ -21,6 +21,7 @@ from rocinante.peers.codec import Encoded, join_batch
 from rocinante.peers.outbox import Outbox
 from rocinante.peers.server import METADATA_STRANGER
 from rocinante.ports import Member
+from rocinante.tokens import Keyring, bearer_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Channel:
         on_change: Callable[[], None],
         on_gone: Callable[[int], None] | None = None,
         on_stranger: Callable[[int], None] | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         """`on_stranger`: the peer says that this node is no member by all that it has applied, and how far that is."""
         self.kind = kind
@@ -64,6 +66,7 @@ class Channel:
         self.bytes = 0
         self.connects = 0
         self._hello = hello
+        self._keyring = keyring or Keyring()
         self._on_change = on_change
         self._on_gone = on_gone
         self._on_stranger = on_stranger
@@ -130,7 +133,7 @@ class Channel:
                 # The first write waits for the stream to begin, which one that was refused at once never does.
                 async with asyncio.timeout(limits.PEER_DIAL_TIMEOUT_S):
                     await channel.channel_ready()
-                    call = exchange()
+                    call = exchange(metadata=bearer_metadata(self._keyring.tokens.presented))
                     await call.write(pb.PeerBatch(hello=self._hello).SerializeToString())
                 self._opened()
                 call.add_done_callback(lambda _: self.outbox.close())
@@ -147,7 +150,7 @@ class Channel:
 
     async def _failed(self, call: Any) -> str:
         code = await call.code()
-        self._refused = code is grpc.StatusCode.FAILED_PRECONDITION
+        self._refused = code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED)
         for key, value in await call.trailing_metadata() or ():
             if key == METADATA_STRANGER and self._on_stranger is not None and value.isdigit():
                 self._on_stranger(int(value))

@@ -18,6 +18,7 @@ from rocinante.peers.channel import CHANNEL_OPTIONS
 from rocinante.peers.codec import encode_config
 from rocinante.ports import Member
 from rocinante.storage.base import SnapshotFile
+from rocinante.tokens import bearer_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ class SnapshotTransfer:
         snapshot: SnapshotFile,
         content: Iterable[bytes],
         on_done: Callable[[bool], None],
+        token: str = "",
     ) -> None:
+        """`token`: what this node presents."""
         self.peer = peer
         self.sent_bytes = 0
         self._hello = hello
@@ -41,6 +44,7 @@ class SnapshotTransfer:
         self._snapshot = snapshot
         self._content = content
         self._on_done = on_done
+        self._metadata = bearer_metadata(token)
         self._stopped = threading.Event()
         self._call: grpc.Future[pb.SnapshotInstalled] | None = None
         self._called = threading.Event()
@@ -65,7 +69,9 @@ class SnapshotTransfer:
                     request_serializer=pb.SnapshotChunk.SerializeToString,
                     response_deserializer=pb.SnapshotInstalled.FromString,
                 )
-                self._call = install.future(self._chunks(), timeout=limits.SNAPSHOT_TRANSFER_TIMEOUT_S)
+                self._call = install.future(
+                    self._chunks(), timeout=limits.SNAPSHOT_TRANSFER_TIMEOUT_S, metadata=self._metadata
+                )
                 self._called.set()
                 answer = self._call.result()
                 ok = answer.accepted

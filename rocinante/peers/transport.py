@@ -23,6 +23,7 @@ from rocinante.peers.snapshot import SnapshotTransfer
 from rocinante.ports import Member
 from rocinante.raft.types import Message, MessageType
 from rocinante.storage.base import SnapshotFile
+from rocinante.tokens import Keyring
 from rocinante.version import PROTOCOL_VERSION
 
 _APPEND_CHANNEL: Final = frozenset({MessageType.APPEND, MessageType.APPEND_RESPONSE})
@@ -54,6 +55,7 @@ class Transport:
         on_change: Callable[[], None],
         on_gone: Callable[[int], None],
         on_stranger: Callable[[int, int], None],
+        keyring: Keyring | None = None,
     ) -> None:
         self._cluster_id = cluster_id
         self._own = own
@@ -61,6 +63,7 @@ class Transport:
         self._on_change = on_change
         self._on_gone = on_gone
         self._on_stranger = on_stranger
+        self._keyring = keyring or Keyring()
         self._lock = threading.Lock()
         self._links: dict[int, _Link] = {}
         self._paused = False
@@ -90,7 +93,7 @@ class Transport:
             on_gone = self._on_gone if kind == "heartbeat" else None
             on_stranger = partial(self._on_stranger, member.id)
             hello = self._hello(member.id, kind)
-            return Channel(kind, member, hello, outbox, self._on_change, on_gone, on_stranger)
+            return Channel(kind, member, hello, outbox, self._on_change, on_gone, on_stranger, self._keyring)
 
         append = channel("append", limits.PEER_QUEUE_MESSAGES_MAX)
         heartbeat = channel("heartbeat", limits.PEER_HEARTBEAT_QUEUE_MESSAGES_MAX)
@@ -153,7 +156,8 @@ class Transport:
             link = self._links.get(to)
             if link is None or link.transfer is not None:
                 return False
-            transfer = SnapshotTransfer(link.member, self._hello(to, "snapshot"), term, snapshot, content, done)
+            hello, token = self._hello(to, "snapshot"), self._keyring.tokens.presented
+            transfer = SnapshotTransfer(link.member, hello, term, snapshot, content, done, token)
             link.transfer = transfer
         transfer.start()
         return True

@@ -14,15 +14,18 @@ from typing import Any, Final
 import bottle
 
 from rocinante import limits
-from rocinante.errors import HTTP_STATUS, Code, Internal, InvalidArgument, RocinanteError
+from rocinante.errors import HTTP_STATUS, Code, Internal, InvalidArgument, RocinanteError, Unauthenticated
 from rocinante.ports import NodeStatus
 from rocinante.rest.context import RestContext
 from rocinante.rest.http import JSON_TYPE, Query, Reply, Request
 from rocinante.rest.routes import ROUTES, Route
 from rocinante.rest.security import error_body, fixed_headers, is_host_allowed
+from rocinante.tokens import offered_in_header
 
 logger = logging.getLogger(__name__)
 bottle.BaseRequest.MEMFILE_MAX = limits.REST_BODY_BYTES_MAX
+FOR_EVERYBODY: Final = frozenset({"/livez", "/readyz"})
+"""Of load balancers. All else, the page too, asks for a token where there are tokens."""
 HTTP_CODES: Final = {404: Code.NOT_FOUND, 405: Code.UNIMPLEMENTED}
 
 
@@ -62,6 +65,11 @@ class RestApp:
                 raise InvalidArgument(
                     "host", f"{host[:100]!r} is not a name of this node (see allowedHosts in the configuration)"
                 )
+            tokens = self._context.keyring.tokens
+            offered = offered_in_header(environ.get("HTTP_AUTHORIZATION", ""))
+            if route.path not in FOR_EVERYBODY and not tokens.allows(offered):
+                self._context.keyring.refused += 1
+                raise Unauthenticated("no access token, or one that is not (any more) accepted here")
             return route.handler(self._context, _request(environ, arguments))
         except RocinanteError as error:
             return self._error(error)
@@ -73,6 +81,8 @@ class RestApp:
         status = HTTP_STATUS[error.code]
         leader = _leader_endpoint(self._context.node.status()) if status == 503 else ""
         headers = {"Retry-After": "1"} if status in {429, 503} else {}
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="Rocinante: any name, and the token", charset="UTF-8"'
         return Reply(error_body(error.code, error.message, leader), status, headers=headers)
 
     def _respond(self, reply: Reply) -> Any:

@@ -21,6 +21,7 @@ from rocinante.ports import NodePort, Outcome, ReadPoint
 from rocinante.rest.http import Request
 from rocinante.rest.statistics import RestStatistics
 from rocinante.state.command import Kind
+from rocinante.tokens import Keyring
 
 T = TypeVar("T")
 WAIT_MARGIN_S: Final = 1.0
@@ -37,13 +38,17 @@ class RestContext:
         allowed_hosts: frozenset[str] = frozenset({"localhost"}),
         wwwroot: Path | None = None,
         metrics_sources: tuple[MetricsSource, ...] = (),
+        keyring: Keyring | None = None,
     ) -> None:
         self.node = node
+        self.keyring = keyring or Keyring()
         self.allowed_hosts = allowed_hosts
         self.wwwroot = wwwroot
         self.metrics_sources = metrics_sources
         self.statistics = RestStatistics()
         self.closing = threading.Event()
+        self.streams_ended = 0
+        """How often all event streams were ended because fewer tokens are accepted."""
         self.queue_depth: Callable[[], int] = lambda: 0
         self._slots = threading.BoundedSemaphore(consensus_slots)
         self._wake_ups: dict[int, Callable[[], None]] = {}
@@ -66,6 +71,13 @@ class RestContext:
     def close(self) -> None:
         """End the event streams, those that wait too."""
         self.closing.set()
+        with self._wake_ups_lock:
+            for wake_up in self._wake_ups.values():
+                wake_up()
+
+    def end_streams(self) -> None:
+        """End the event streams that are open; they may begin again at once."""
+        self.streams_ended += 1
         with self._wake_ups_lock:
             for wake_up in self._wake_ups.values():
                 wake_up()

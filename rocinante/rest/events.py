@@ -87,6 +87,7 @@ class EventStream:
     def __init__(self, context: RestContext, wanted: Wanted, is_connected: Callable[[], bool]) -> None:
         self._context, self._wanted, self._is_connected = context, wanted, is_connected
         self._awake = threading.Event()
+        self._began_at = context.streams_ended
         self._give_back = context.take_stream(self._awake.set)
         self._watch: Watch | None = None
         self._role: dict[str, Any] = {}
@@ -137,9 +138,13 @@ class EventStream:
         except Unavailable:
             return None
 
+    @property
+    def _is_ended(self) -> bool:
+        return self._context.closing.is_set() or self._context.streams_ended != self._began_at
+
     def _run(self) -> Iterator[bytes]:
         yield BEGIN
-        while not self._lost and not self._context.closing.is_set() and self._is_connected():
+        while not self._lost and not self._is_ended and self._is_connected():
             try:
                 yield from self._turn()
             except OutOfRange as error:

@@ -88,6 +88,7 @@ HELP: Final[dict[str, str]] = {
     "state_session_result_bytes": "Size of the answers kept for a client's retry.",
     "state_flows": "Flow records in the state machine.",
     "state_flow_origins": "Datacenters that own flow records.",
+    "requests_unauthenticated": "Requests of gRPC and REST without an access token that is accepted.",
     "watch_watchers": "Watches open now.",
     "watch_fell_behind": "Watches ended because they were too slow.",
     "grpc_requests_started": "gRPC requests begun, by method.",

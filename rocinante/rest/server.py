@@ -33,6 +33,7 @@ from rocinante.rest.app import RestApp
 from rocinante.rest.context import RestContext
 from rocinante.rest.security import error_body, fixed_headers
 from rocinante.rest.static import find_wwwroot
+from rocinante.tokens import Keyring
 
 logger = logging.getLogger(__name__)
 CLEANUP_INTERVAL_S: Final = 5
@@ -214,7 +215,7 @@ class RestServer:
     `host` is an IP address, `port` 0 takes any free port (see `port`). `wwwroot` is tried first for the files of the
     page. `threads` requests are at work at a time (event streams come on top). `allowed_hosts` are names (not
     addresses) that the node may be called by in `Host`. `metrics_sources` give more numbers for `/metrics`, in the
-    form of `NodePort.metrics`.
+    form of `NodePort.metrics`. `keyring`: who may ask; None: everybody.
     """
 
     def __init__(
@@ -227,6 +228,7 @@ class RestServer:
         threads: int = limits.REST_THREADS,
         allowed_hosts: Iterable[str] = (),
         metrics_sources: Sequence[Callable[[], Mapping[str, float]]] = (),
+        keyring: Keyring | None = None,
     ) -> None:
         if threads < 1:
             raise ValueError("threads: must be at least 1")
@@ -237,6 +239,7 @@ class RestServer:
             allowed_hosts=host_names(allowed_hosts),
             wwwroot=find_wwwroot(Path(wwwroot) if wwwroot else None),
             metrics_sources=tuple(metrics_sources),
+            keyring=keyring,
         )
         self._draining = threading.Event()
         self._server: Any = None
@@ -245,6 +248,10 @@ class RestServer:
     def allow_hosts(self, names: Iterable[str]) -> None:
         """Other names, from the next request on."""
         self._context.allowed_hosts = host_names(names)
+
+    def end_streams(self) -> None:
+        """End the event streams that are open; they may begin again at once."""
+        self._context.end_streams()
 
     @property
     def port(self) -> int:

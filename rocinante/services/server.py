@@ -17,7 +17,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import uvloop
@@ -37,11 +37,16 @@ from rocinante.services.kv import KvService
 from rocinante.services.leader import LeaderView
 from rocinante.services.metrics import CallMetrics
 from rocinante.services.watch import WatchService
+from rocinante.tokens import Keyring, offered_in_metadata
 
 logger = logging.getLogger(__name__)
 
 SERVICES = ("etcdserverpb.KV", "etcdserverpb.Watch", "rocinante.v1.Flow", "rocinante.v1.Cluster", "rocinante.v1.Admin")
 """For clients; `rocinante.v1.Peer` comes with `extra_handlers`."""
+
+_FOR_EVERYBODY: Final = frozenset(f"/{health.SERVICE}/{method}" for method in ("Check", "Watch", "List"))
+"""Load balancers ask for it, and it tells next to nothing."""
+UNAUTHENTICATED_TEXT: Final = "no access token, or one that is not (any more) accepted here"
 
 ServerOptions = Sequence[tuple[str, int]]
 
@@ -81,8 +86,11 @@ def default_options() -> list[tuple[str, int]]:
 class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Finds a call's handler: one dictionary look-up, and the gate that is closed while the node is not ready."""
 
-    def __init__(self, own: Handlers, open_always: Handlers, extra: Sequence[Any], calls: Calls) -> None:
+    def __init__(
+        self, own: Handlers, open_always: Handlers, extra: Sequence[Any], calls: Calls, keyring: Keyring
+    ) -> None:
         self._own = own
+        self._keyring = keyring
         self._open_always = open_always
         self._extra = extra
         self._guarded: dict[Any, Any] = {}
@@ -90,9 +98,12 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self.serving = False
         self.reason = "starting"
         self._refusal = grpc.stream_stream_rpc_method_handler(self._refuse)
+        self._stranger = grpc.stream_stream_rpc_method_handler(self._refuse_stranger)
 
     def service(self, handler_call_details: Any) -> Any:
         method = handler_call_details.method
+        if not self._keyring.tokens.anonymous and not self._is_allowed(handler_call_details):
+            return self._stranger
         if self.serving:
             handler = self._own.get(method)
             return handler or self._open_always.get(method) or self._find_extra(handler_call_details)
@@ -107,6 +118,15 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
                     guarded = self._guarded[details.method] = self._calls.guard(handler)
                 return guarded
         return None
+
+    def _is_allowed(self, details: Any) -> bool:
+        if details.method in _FOR_EVERYBODY:
+            return True
+        return self._keyring.tokens.allows(offered_in_metadata(details.invocation_metadata or ()))
+
+    async def _refuse_stranger(self, _requests: Any, context: Any) -> None:
+        self._keyring.refused += 1
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED_TEXT)
 
     async def _refuse(self, _requests: Any, context: Any) -> None:
         """On the wire a refusal looks the same whatever the arity of the method, so one handler does for all."""
@@ -125,6 +145,7 @@ class GrpcServer:
         host: str,
         port: int,
         extra_handlers: Sequence[Any] = (),
+        keyring: Keyring | None = None,
         options: ServerOptions = (),
         concurrent_rpcs_max: int = limits.GRPC_CONCURRENT_RPCS_MAX,
         thread_name: str = "grpc",
@@ -135,6 +156,7 @@ class GrpcServer:
         self.port = port
         self._node = node
         self._extra = tuple(extra_handlers)
+        self._keyring = keyring or Keyring()
         self._options = list({**dict(default_options()), **dict(options)}.items())
         self._concurrent_rpcs_max = concurrent_rpcs_max
         self._thread_name = thread_name
@@ -177,6 +199,11 @@ class GrpcServer:
         router.reason = reason or "the node is not ready"
         router.serving = serving
         loop.call_soon_threadsafe(self._serving_changed, serving)
+
+    def end_streams(self, reason: str) -> None:
+        """End those that are open; they may begin again at once."""
+        if self._loop is not None and self._calls is not None:
+            self._loop.call_soon_threadsafe(self._calls.streams.end, reason)
 
     def stop(self, grace_s: float) -> None:
         """Refuse what is new, end the streams, give calls in flight up to `grace_s` seconds, close. Again: no
@@ -229,7 +256,7 @@ class GrpcServer:
         foreign = {**self._health.handlers(), **reflection.reflection_handlers(names)}
         open_always = {path: parsed_here(handler) for path, handler in foreign.items()}
         self._calls = calls
-        self._router = _Router(own, open_always, self._extra, calls)
+        self._router = _Router(own, open_always, self._extra, calls, self._keyring)
         return grpc.aio.server(
             handlers=[self._router], options=self._options, maximum_concurrent_rpcs=self._concurrent_rpcs_max
         )

@@ -22,6 +22,7 @@ class Streams:
     def __init__(self) -> None:
         self._open: set[asyncio.Task[Any]] = set()
         self._closed_reason = "not ready: starting"
+        self._ended_reason = "not ready"
 
     def open(self) -> None:
         """Streams may begin (again)."""
@@ -33,6 +34,12 @@ class Streams:
         tasks, self._open = self._open, set()
         for task in tasks:
             task.cancel()
+
+    def end(self, reason: str) -> None:
+        """End every stream with `reason`; others may begin."""
+        if not self._closed_reason:
+            self.cut(reason)
+            self._ended_reason, self._closed_reason = reason, ""
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a stream's handler in the current task. Raises Unavailable when it is cut."""
@@ -47,6 +54,6 @@ class Streams:
             if task in self._open:
                 raise
             task.uncancel()
-            raise Unavailable(self._closed_reason or "not ready") from None
+            raise Unavailable(self._closed_reason or self._ended_reason) from None
         finally:
             self._open.discard(task)

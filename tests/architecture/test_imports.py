@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.source import ROOT, Import, Source, sources, sources_of_tests
 
-COMMON = {"limits", "errors", "version", "identity", "pb"}
+COMMON = {"limits", "errors", "version", "identity", "pb", "tokens"}
 """Everybody may import these, but the parts of `SELF_CONTAINED`."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "limits": set(),
     "version": set(),
     "identity": set(),
+    "tokens": set(),
     "state": {"flows"},
     "storage": {"raft"},
     "peers": {"raft", "ports"},

@@ -12,6 +12,7 @@ import yaml
 
 from rocinante import limits
 from rocinante.config import (
+    AuthOptions,
     ClusterConfig,
     Controller,
     Datacenter,
@@ -101,6 +102,7 @@ artifact:
        zones: {7: {udp: 6}, 65535: {}}}
     log: {level: debug}
     rest: {allowedHosts: [Rocinante.Example, 10.0.0.9], threads: 3}
+    auth: {tokenFile: /etc/rocinante/tokens}
     datacenters:
       - {name: ber, controllers: [{address: 10.2.0.1, port: 7000}, {address: "fd00:0::2", port: 7000}]}
       - {name: muc, controllers: [{address: 10.3.0.1, port: 7000}]}
@@ -123,6 +125,7 @@ artifact:
         ),
         log=LogOptions(LogLevel.DEBUG),
         rest=RestOptions(("rocinante.example", "10.0.0.9"), 3),
+        auth=AuthOptions(Path("/etc/rocinante/tokens")),
         datacenters=(Datacenter("ber", ("10.2.0.1:7000", "[fd00::2]:7000")), Datacenter("muc", ("10.3.0.1:7000",))),
     )
     assert config.controllers[0].endpoint == "[fd00::1]:7000"

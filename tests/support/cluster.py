@@ -77,6 +77,8 @@ class NodeProcess:
         self.prefix: list[str] = []
         """What the command begins with, where the node is to run in another place. It must keep the process's pid."""
         self.environment: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+        """Of the requests that `status` makes."""
 
     @property
     def endpoint(self) -> str:
@@ -100,7 +102,7 @@ class NodeProcess:
             return None
         connection = http.client.HTTPConnection(self.address, self.rest, timeout=timeout_s)
         try:
-            connection.request("GET", "/v1/status")
+            connection.request("GET", "/v1/status", headers=self.headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException):

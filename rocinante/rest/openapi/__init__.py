@@ -20,7 +20,13 @@ log, peers, metrics) is answered in every state of the node.
 
 Errors are `{"error": {"code", "message"}}`; the code is gRPC's name. 503 says who leads, where that is known. \
 `DEADLINE_EXCEEDED` means that the write may or may not happen: send it again in the same session, and it happens once.
+
+Where the cluster has access tokens, all but `/livez` and `/readyz` answers 401 `UNAUTHENTICATED` to who presents none \
+of them, as a bearer or as the password of any user.
 """
+
+
+SECURITY = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
 
 
 def build_document() -> dict[str, Any]:
@@ -35,7 +41,7 @@ def build_document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This node"}],
-        "security": [],
+        "security": [{}, {"bearer": []}, {"basic": []}],
         "tags": [
             {"name": "health", "description": "For load balancers and monitoring"},
             {"name": "status", "description": "What this node knows of itself and of the others"},
@@ -47,5 +53,5 @@ def build_document() -> dict[str, Any]:
             {"name": "page", "description": "The web page"},
         ],
         "paths": PATHS,
-        "components": {"schemas": SCHEMAS, "responses": RESPONSES},
+        "components": {"schemas": SCHEMAS, "responses": RESPONSES, "securitySchemes": SECURITY},
     }
