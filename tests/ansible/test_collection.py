@@ -87,7 +87,7 @@ def test_every_rolling_play_takes_one_host_at_a_time() -> None:
         for play in loaded("playbooks", name)
         if play.get("hosts") == "rocinante_roll"
     ]
-    assert {name for name, _ in rolling} == {"restart.yml", "site.yml", "upgrade.yml"}
+    assert {name for name, _ in rolling} == {"restart.yml", "rotate_secrets.yml", "site.yml", "upgrade.yml"}
     for name, play in rolling:
         assert (play["serial"], play["any_errors_fatal"], play["max_fail_percentage"]) == (1, True, 0), name
 
