@@ -27,6 +27,7 @@ from rocinante.errors import ConfigError, InvalidArgument
 ANONYMOUS: Final = "anonymous"
 VARIABLE: Final = "ROCINANTE_TOKEN"
 """The environment of a client."""
+REFUSAL: Final = "no access token, or one that is not (any more) accepted here"
 METADATA: Final = "authorization"
 ETCD_METADATA: Final = "token"
 """Under which etcd's clients present what Auth/Authenticate gave them."""
@@ -74,7 +75,7 @@ def read_tokens(path: Path) -> Tokens:
     the file."""
     try:
         with path.open("rb") as file:
-            mode = path.stat().st_mode
+            mode = os.fstat(file.fileno()).st_mode
             content = file.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None

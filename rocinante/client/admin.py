@@ -11,7 +11,7 @@ from rocinante.client.connection import Connection
 from rocinante.client.retry import Failed
 from rocinante.client.stubs import admin
 from rocinante.client.types import LogEntry, SnapshotResult, StateDigest
-from rocinante.errors import InvalidArgument, Unavailable
+from rocinante.errors import InvalidArgument, Unauthenticated, Unavailable
 from rocinante.limits import CLIENT_SAVE_TIMEOUT_S
 from rocinante.pb.v1 import admin_pb2
 
@@ -111,4 +111,5 @@ class Backup:
 
 
 def _broken(failed: Failed, node: str) -> Exception:
-    return Unavailable(f"{node}: {failed.error.message}") if failed.unknown or failed.node_down else failed.error
+    down = failed.unknown or (failed.node_down and not isinstance(failed.error, Unauthenticated))
+    return Unavailable(f"{node}: {failed.error.message}") if down else failed.error

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from rocinante.client.deadline import Backoff, Deadline
 from rocinante.client.flow_pending import Taken
 from rocinante.client.flow_reports import Waiter
-from rocinante.client.retry import Failed, Next
+from rocinante.client.retry import Failed, Next, refusal_after_unknown
 from rocinante.client.router import Router
 from rocinante.client.session import Sessions, Ticket
-from rocinante.errors import OutcomeUnknown, RocinanteError, Unavailable
+from rocinante.errors import OutcomeUnknown, RocinanteError, Unauthenticated, Unavailable
 from rocinante.flows import packed
 from rocinante.limits import WRITER_PACK_RECORDS_MIN
 
@@ -76,6 +76,8 @@ class Flight:
         self.unknown = self.unknown or failed.unknown
         self.tried.add(endpoint)
         if failed.then is Next.STOP:
+            if self.unknown and isinstance(failed.error, Unauthenticated):
+                return refusal_after_unknown(failed.error)
             return failed.error
         if failed.unknown:
             self.try_timeout_s *= 2

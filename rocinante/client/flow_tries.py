@@ -17,7 +17,7 @@ import grpc
 from rocinante.client.connection import Connection
 from rocinante.client.deadline import Backoff, Deadline
 from rocinante.client.flow_flight import Flight
-from rocinante.client.retry import Failed, Next
+from rocinante.client.retry import Failed, Next, settled
 from rocinante.client.session import Sessions
 from rocinante.client.stubs import cluster, flow
 from rocinante.errors import RocinanteError, Unavailable
@@ -146,6 +146,7 @@ class Tries:
 
     def _failed(self, flight: Flight, endpoint: str, failed: Failed) -> None:
         router = self._connection.router
+        failed = settled(failed, router, {*flight.tried, endpoint})
         if failed.node_down:
             router.failed(endpoint)
         else:

@@ -56,6 +56,7 @@ _ERRORS: Final[dict[str, Callable[[str], RocinanteError]]] = {
 }
 _THEN: Final = {
     Code.UNAVAILABLE: Next.ELSEWHERE,
+    Code.UNAUTHENTICATED: Next.ELSEWHERE_OR_STOP,
     Code.DEADLINE_EXCEEDED: Next.ELSEWHERE,
     Code.RESOURCE_EXHAUSTED: Next.LATER,
     Code.ABORTED: Next.REOPEN,
@@ -98,7 +99,8 @@ def classify_answer(status: int, body: bytes) -> Failed:
             return Failed(FailedPrecondition(text), Next.STOP)
         return Failed(Unavailable(text), Next.ELSEWHERE, unknown=True, node_down=True)
     unknown = code in (Code.DEADLINE_EXCEEDED, Code.INTERNAL)
-    return Failed(_ERRORS[code](text), _THEN.get(code, Next.STOP), unknown=unknown)
+    node_down = code == Code.UNAUTHENTICATED
+    return Failed(_ERRORS[code](text), _THEN.get(code, Next.STOP), unknown=unknown, node_down=node_down)
 
 
 def _broken(error: httpx.HTTPError) -> Failed:

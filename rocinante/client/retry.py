@@ -10,6 +10,8 @@ and what makes sense next. From them follows what the caller gets:
 | one may have been carried out          | session unknown | OutcomeUnknown                                     |
 | all certainly not carried out          | session unknown | goes on under a new session                        |
 | whatever                               | a final answer  | that answer: with a session it is the first one's  |
+| all certainly not carried out          | all refuse us   | Unauthenticated                                    |
+| one may have been carried out          | all refuse us   | OutcomeUnknown                                     |
 
 Reads have no session and nothing to lose: they are simply made again.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Generic, TypeVar
@@ -26,10 +28,10 @@ from typing import Final, Generic, TypeVar
 from rocinante.client.deadline import Backoff, Deadline
 from rocinante.client.router import Router
 from rocinante.client.session import SessionRef, Sessions, Ticket
-from rocinante.errors import OutcomeUnknown, RocinanteError, SessionExpired, Unavailable
+from rocinante.errors import OutcomeUnknown, RocinanteError, SessionExpired, Unauthenticated, Unavailable
 from rocinante.limits import CLIENT_TRIES_MAX, CLIENT_TRY_TIMEOUT_S
 
-__all__ = ["Caller", "Failed", "Next", "Rules", "Send", "Try"]
+__all__ = ["Caller", "Failed", "Next", "Rules", "Send", "Try", "refusal_after_unknown", "settled"]
 
 T = TypeVar("T")
 _CLOSED = "this client is closed"
@@ -43,12 +45,14 @@ class Next(Enum):
 
     STOP = "the answer is final"
     ELSEWHERE = "another node may do it"
+    ELSEWHERE_OR_STOP = "another node may let us in; when none is left the answer is final"
     LATER = "the cluster is busy: pause first"
     REOPEN = "the cluster does not know the session"
 
 
 class Failed(Exception):
-    """One try did not succeed. `unknown`: it may have been carried out; `node_down`: the node itself did not answer."""
+    """One try did not succeed. `unknown`: it may have been carried out; `node_down`: the node itself did not answer, or
+    lets nobody like us in: it is asked last for a while."""
 
     def __init__(self, error: RocinanteError, then: Next, *, unknown: bool = False, node_down: bool = False) -> None:
         super().__init__(error.message)
@@ -56,6 +60,19 @@ class Failed(Exception):
         self.then = then
         self.unknown = unknown
         self.node_down = node_down
+
+
+def settled(failed: Failed, router: Router, tried: Collection[str]) -> Failed:
+    """What a failure means where the nodes of `tried` have been asked, the one that failed among them."""
+    if failed.then is not Next.ELSEWHERE_OR_STOP:
+        return failed
+    then = Next.STOP if router.pick(tried) is None else Next.ELSEWHERE
+    return Failed(failed.error, then, unknown=failed.unknown, node_down=failed.node_down)
+
+
+def refusal_after_unknown(refusal: RocinanteError) -> OutcomeUnknown:
+    """For a write that no node lets in any more, after a try that one did."""
+    return OutcomeUnknown(f"an earlier try may or may not have been carried out; then: {refusal.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +214,14 @@ class Caller:
         call.reasons[endpoint] = failed.error.message
         call.unknown = call.unknown or failed.unknown
         call.tried.add(endpoint)
+        failed = settled(failed, self._router, self._router.endpoints if rules.endpoint else call.tried)
         if failed.node_down:
             self._router.failed(endpoint)
         else:
             self._router.worked(endpoint)
         if failed.then is Next.STOP:
+            if call.unknown and call.ticket is not None and isinstance(failed.error, Unauthenticated):
+                raise refusal_after_unknown(failed.error)
             raise failed.error
         if failed.unknown:
             call.try_timeout_s *= 2

@@ -16,7 +16,7 @@ import grpc
 
 from rocinante.client.connection import Connection
 from rocinante.client.deadline import Backoff, Deadline
-from rocinante.client.retry import Failed, Next
+from rocinante.client.retry import Failed, Next, settled
 from rocinante.errors import RocinanteError, Unavailable
 
 __all__ = ["Resumable"]
@@ -47,6 +47,8 @@ class Resumable(Generic[R]):
         self._lock = threading.Lock()
         self._call: Any = None
         self._closed = False
+        self._refused: set[str] = set()
+        """Who did not let us in since the last message."""
 
     def close(self) -> None:
         """End the stream; a reader that waits gets no further message. May be repeated."""
@@ -76,6 +78,7 @@ class Resumable(Generic[R]):
             try:
                 for message in self._start(endpoint):
                     backoff = deadline = None
+                    self._refused.clear()
                     yield message
                 failed = Failed(Unavailable("the node ended the stream"), Next.ELSEWHERE)
             except grpc.RpcError as error:
@@ -93,7 +96,7 @@ class Resumable(Generic[R]):
     def _pick(self, deadline: Deadline | None) -> str:
         """The node to read from. The others must be known by now: they are whom to ask when it dies."""
         self._connection.discover(deadline or self._connection.caller.deadline(self._timeout_s))
-        return self._connection.router.pick() or self._connection.router.seeds[0]
+        return self._connection.router.pick(self._refused) or self._connection.router.seeds[0]
 
     def _start(self, endpoint: str) -> Iterator[R]:
         call = self._open_call(endpoint)
@@ -107,10 +110,14 @@ class Resumable(Generic[R]):
 
     def _after(self, endpoint: str, failed: Failed, backoff: Backoff, deadline: Deadline) -> None:
         """Pause before the stream is opened again, or raise."""
+        if failed.then is Next.ELSEWHERE_OR_STOP:
+            self._refused.add(endpoint)
+        router = self._connection.router
+        failed = settled(failed, router, router.endpoints if self._endpoint else self._refused)
         if failed.then is Next.STOP:
             raise failed.error
         if failed.node_down:
-            self._connection.router.failed(endpoint)
+            router.failed(endpoint)
         pause_s = backoff.pause_s()
         if pause_s >= deadline.remaining_s():
             raise _lasting(failed.error, deadline)

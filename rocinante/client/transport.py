@@ -74,7 +74,6 @@ _FINAL: Final[dict[grpc.StatusCode, Callable[[str], RocinanteError]]] = {
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.DATA_LOSS: Internal,
     grpc.StatusCode.PERMISSION_DENIED: FailedPrecondition,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
 }
 
 
@@ -92,6 +91,8 @@ def classify(error: Any, method: str) -> Failed:
     answered = trailing(error, LEADER_METADATA) is not None or text.startswith(_CERTAINLY_NOT)
     if code in _FINAL:
         return Failed(_FINAL[code](text), Next.STOP)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return Failed(Unauthenticated(text), Next.ELSEWHERE_OR_STOP, node_down=True)
     if code is grpc.StatusCode.ABORTED:
         return Failed(SessionExpired(text), Next.REOPEN)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

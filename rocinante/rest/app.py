@@ -20,7 +20,7 @@ from rocinante.rest.context import RestContext
 from rocinante.rest.http import JSON_TYPE, Query, Reply, Request
 from rocinante.rest.routes import ROUTES, Route
 from rocinante.rest.security import error_body, fixed_headers, is_host_allowed
-from rocinante.tokens import offered_in_header
+from rocinante.tokens import REFUSAL, offered_in_header
 
 logger = logging.getLogger(__name__)
 bottle.BaseRequest.MEMFILE_MAX = limits.REST_BODY_BYTES_MAX
@@ -69,7 +69,7 @@ class RestApp:
             offered = offered_in_header(environ.get("HTTP_AUTHORIZATION", ""))
             if route.path not in FOR_EVERYBODY and not tokens.allows(offered):
                 self._context.keyring.refused += 1
-                raise Unauthenticated("no access token, or one that is not (any more) accepted here")
+                raise Unauthenticated(REFUSAL)
             return route.handler(self._context, _request(environ, arguments))
         except RocinanteError as error:
             return self._error(error)

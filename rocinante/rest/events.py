@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, Final
 
 from rocinante import limits
-from rocinante.errors import InvalidArgument, OutOfRange, Unavailable
+from rocinante.errors import InvalidArgument, OutOfRange, Unauthenticated, Unavailable
 from rocinante.flow_json import record_to_json
 from rocinante.flows import BatchInfo, FlowError, FlowFilter, iter_pairs, unpack_record, validate_batch
 from rocinante.flows.selecting import select_batch, select_keys
@@ -36,6 +36,7 @@ from rocinante.rest.http import Reply, Request, parse_integer
 from rocinante.rest.kv import kv_to_json
 from rocinante.rest.status import leader_to_json, status_to_json
 from rocinante.state.events import AppliedEvents, FlowChange, FlowChanges, PackedKeys
+from rocinante.tokens import REFUSAL, offered_in_header
 
 TYPES: Final = ("kv", "flow", "role", "status")
 DEFAULT_TYPES: Final = ("kv", "flow", "role")
@@ -62,7 +63,12 @@ def get_events(context: RestContext, request: Request) -> Reply:
     wanted = _parse(request)
     if request.method == "HEAD":
         return Reply(b"", content_type=EVENT_STREAM_TYPE)
-    return Reply(EventStream(context, wanted, request.is_connected), content_type=EVENT_STREAM_TYPE)
+    stream = EventStream(context, wanted, request.is_connected)
+    # Now it would be ended; its token may have been taken away since the request was let in.
+    if not context.keyring.tokens.allows(offered_in_header(request.header("authorization"))):
+        stream.close()
+        raise Unauthenticated(REFUSAL)
+    return Reply(stream, content_type=EVENT_STREAM_TYPE)
 
 
 def _parse(request: Request) -> Wanted:

@@ -1,8 +1,9 @@
 """What protects a browser's user: the headers of every answer, and who may be meant by `Host`.
 
-There are no cookies and no passwords here: what a browser can reach, it may use. What is kept out is a foreign page
-in that browser: by `Host` (DNS rebinding, as in etcd's CVE-2018-1098), by asking for a JSON content type (no
-CORS-simple request changes anything), and by a policy that allows the page's own files only.
+There are no cookies. Without access tokens (tokens.py) a browser may use what it can reach; with them it asks its
+user for one and sends it along with every request, whichever page makes it. So a foreign page in that browser is kept
+out: by `Host` (DNS rebinding, as in etcd's CVE-2018-1098), by asking for a JSON content type (no CORS-simple request
+changes anything), and by a policy that allows the page's own files only.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from rocinante.services.metrics import CallMetrics
 from rocinante.services.status import INTERNAL_TEXT, grpc_status
 from rocinante.services.streams import Streams
 from rocinante.state.command import Kind
+from rocinante.tokens import Keyring, offered_in_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +149,15 @@ class Calls:
     """Makes gRPC's method handlers out of ours. One per server, used on its event loop."""
 
     def __init__(
-        self, node: NodePort, bridge: FutureBridge, gatherer: Gatherer, leader: LeaderView, metrics: CallMetrics
+        self,
+        node: NodePort,
+        bridge: FutureBridge,
+        gatherer: Gatherer,
+        leader: LeaderView,
+        metrics: CallMetrics,
+        keyring: Keyring,
     ) -> None:
+        self._keyring = keyring
         self.node = node
         self.bridge = bridge
         self.gatherer = gatherer
@@ -233,7 +241,7 @@ class Calls:
             try:
                 if handler.response_streaming:
                     await context.send_initial_metadata(())
-                return await self.streams.run(inner(request, context))
+                return await self.streams.run(inner(request, context), partial(self._is_let_in, context))
             except Unavailable as error:
                 await self._abort(context, error)
 
@@ -249,7 +257,7 @@ class Calls:
             try:
                 context.set_trailing_metadata(self.leader.metadata())
                 await context.send_initial_metadata(())
-                await self.streams.run(run(request, context))
+                await self.streams.run(run(request, context), partial(self._is_let_in, context))
                 stats.finish("OK", perf_counter() - started_s)
             except RocinanteError as error:
                 stats.finish(error.code.value, perf_counter() - started_s)
@@ -264,6 +272,9 @@ class Calls:
                 await _abort_unexpected(context, path)
 
         return behavior
+
+    def _is_let_in(self, context: Any) -> bool:
+        return self._keyring.tokens.allows(offered_in_metadata(context.invocation_metadata() or ()))
 
     async def _abort(self, context: Any, error: RocinanteError) -> None:
         status, text = grpc_status(error)

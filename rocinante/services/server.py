@@ -37,7 +37,7 @@ from rocinante.services.kv import KvService
 from rocinante.services.leader import LeaderView
 from rocinante.services.metrics import CallMetrics
 from rocinante.services.watch import WatchService
-from rocinante.tokens import Keyring, offered_in_metadata
+from rocinante.tokens import REFUSAL, Keyring, Tokens, offered_in_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,6 @@ SERVICES = ("etcdserverpb.KV", "etcdserverpb.Watch", "rocinante.v1.Flow", "rocin
 
 _FOR_EVERYBODY: Final = frozenset(f"/{health.SERVICE}/{method}" for method in ("Check", "Watch", "List"))
 """Load balancers ask for it, and it tells next to nothing."""
-UNAUTHENTICATED_TEXT: Final = "no access token, or one that is not (any more) accepted here"
 
 ServerOptions = Sequence[tuple[str, int]]
 
@@ -102,7 +101,8 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def service(self, handler_call_details: Any) -> Any:
         method = handler_call_details.method
-        if not self._keyring.tokens.anonymous and not self._is_allowed(handler_call_details):
+        tokens = self._keyring.tokens  # once: they may be replaced at any moment
+        if not tokens.anonymous and not _is_allowed(tokens, handler_call_details):
             return self._stranger
         if self.serving:
             handler = self._own.get(method)
@@ -119,20 +119,21 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
                 return guarded
         return None
 
-    def _is_allowed(self, details: Any) -> bool:
-        if details.method in _FOR_EVERYBODY:
-            return True
-        return self._keyring.tokens.allows(offered_in_metadata(details.invocation_metadata or ()))
-
     async def _refuse_stranger(self, _requests: Any, context: Any) -> None:
         self._keyring.refused += 1
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED_TEXT)
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
     async def _refuse(self, _requests: Any, context: Any) -> None:
         """On the wire a refusal looks the same whatever the arity of the method, so one handler does for all."""
         self._calls.metrics.refused_not_ready += 1
         metadata = self._calls.leader.fresh_metadata()
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"not ready: {self.reason}", metadata)
+
+
+def _is_allowed(tokens: Tokens, details: Any) -> bool:
+    if details.method in _FOR_EVERYBODY:
+        return True
+    return tokens.allows(offered_in_metadata(details.invocation_metadata or ()))
 
 
 class GrpcServer:
@@ -247,7 +248,7 @@ class GrpcServer:
     def _build(self, loop: asyncio.AbstractEventLoop) -> Any:
         leader = LeaderView(self._node, loop.time)
         bridge = FutureBridge(loop)
-        calls = Calls(self._node, bridge, Gatherer(loop, bridge), leader, self._metrics)
+        calls = Calls(self._node, bridge, Gatherer(loop, bridge), leader, self._metrics, self._keyring)
         own: Handlers = {}
         for service in (KvService, WatchService, FlowService, FlowWatchService, ClusterService, AdminService):
             own.update(service(calls).handlers())

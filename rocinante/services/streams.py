@@ -8,7 +8,7 @@ metadata before that (`Calls` sees to it): it cannot send a status while they ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from rocinante.errors import Unavailable
@@ -41,12 +41,18 @@ class Streams:
             self.cut(reason)
             self._ended_reason, self._closed_reason = reason, ""
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a stream's handler in the current task. Raises Unavailable when it is cut."""
+    async def run(self, work: Coroutine[Any, Any, T], is_let_in: Callable[[], bool]) -> T:
+        """Run a stream's handler in the current task. Raises Unavailable when it is cut.
+
+        `is_let_in` is asked once it can be cut: its token may have been taken away since the call was let in.
+        """
         task = asyncio.current_task()
         if self._closed_reason or task is None:
             work.close()
             raise Unavailable(self._closed_reason)
+        if not is_let_in():
+            work.close()
+            raise Unavailable("the access tokens have changed")
         self._open.add(task)
         try:
             return await work

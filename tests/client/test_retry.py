@@ -18,6 +18,7 @@ from rocinante.errors import (
     ResourceExhausted,
     RocinanteError,
     SessionExpired,
+    Unauthenticated,
     Unavailable,
 )
 from rocinante.limits import CLIENT_BACKOFF_S, CLIENT_BACKOFF_S_MAX
@@ -29,6 +30,7 @@ LATE = Failed(OutcomeUnknown("no answer in time"), Next.ELSEWHERE, unknown=True,
 BUSY = Failed(ResourceExhausted("the ingress buffer is full"), Next.LATER)
 EXPIRED = Failed(SessionExpired("the session is not known"), Next.REOPEN)
 WRONG = Failed(InvalidArgument("key", "is empty"), Next.STOP)
+STRANGER = Failed(Unauthenticated("no access token"), Next.ELSEWHERE_OR_STOP, node_down=True)
 GONE = Failed(NotFound("no such flow"), Next.STOP)
 
 
@@ -95,6 +97,13 @@ class World:
         ("write", [WRONG], InvalidArgument, 1),
         ("write", [LOST, WRONG], InvalidArgument, 2),
         ("read", [DOWN, GONE], NotFound, 2),
+        # a node that does not let us in is one that is configured wrongly, unless all say so
+        ("write", [STRANGER, "ok"], "ok", 2),
+        ("write", [DOWN, STRANGER, "ok"], "ok", 3),
+        ("read", [STRANGER], Unauthenticated, 3),
+        ("one node", [STRANGER], Unauthenticated, 1),
+        ("write", [LOST, STRANGER], OutcomeUnknown, 3),
+        ("read", [LOST, STRANGER], Unauthenticated, 3),
         # a full buffer: pause, then again
         ("write", [BUSY, BUSY, "ok"], "ok", 3),
         ("write", [BUSY], ResourceExhausted, None),

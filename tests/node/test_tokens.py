@@ -8,20 +8,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
+import grpc
 import httpx
 import pytest
 
 from rocinante.client import Client
 from rocinante.client.rest import RestClient
-from rocinante.errors import RocinanteError, Unauthenticated
-from rocinante.tokens import VARIABLE, bearer
+from rocinante.errors import ConfigError, RocinanteError, Unauthenticated
+from rocinante.flows import FlowRecord, FlowTuple
+from rocinante.tokens import VARIABLE, bearer, read_tokens
 from tests.node.tools import FAST
-from tests.support.cluster import Cluster
-
-OLD, NEW = "old-" + "a1" * 16, "new-" + "b2" * 16
+from tests.support.cluster import Cluster, Status
+from tests.support.keyrings import NEW, OLD
 
 
 def write_tokens(path: Path, *lines: str) -> None:
@@ -49,9 +51,13 @@ def change(cluster: Cluster, path: Path, *lines: str) -> None:
 
 
 def are_connected(cluster: Cluster) -> bool:
-    """By nodes that let this test in."""
-    statuses = [status for node in cluster.nodes.values() if (status := node.status()) is not None]
-    return bool(statuses) and all(peer["connected"] for status in statuses for peer in status["peers"])  # type: ignore[attr-defined]
+    """By all nodes; each of them lets this test in."""
+    statuses = [node.status() for node in cluster.nodes.values()]
+    return all(status is not None and are_peers_connected(status) for status in statuses)
+
+
+def are_peers_connected(status: Status) -> bool:
+    return all(peer["connected"] for peer in cast(list[dict[str, bool]], status["peers"]))
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +112,56 @@ def test_who_has_no_token_is_refused(closed: tuple[Cluster, Path]) -> None:
     assert not any(OLD in node.log.read_text() for node in cluster.nodes.values())
 
 
+def test_as_etcds_clients_present_it_and_health_without(closed: tuple[Cluster, Path]) -> None:
+    cluster, _ = closed
+    with grpc.insecure_channel(cluster.endpoint(1)) as channel:
+        status = channel.unary_unary("/rocinante.v1.Cluster/Status", response_deserializer=bytes)
+        assert status(b"", metadata=(("token", OLD),), timeout=30)
+        for metadata in ((), (("token", NEW),), (("authorization", OLD),), (("authorization", "Basic !"),)):
+            with pytest.raises(grpc.RpcError) as refused:
+                status(b"", metadata=metadata, timeout=30)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
+
+
+def test_a_node_that_is_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "tokens", OLD)
+    auth = {"tokenFile": str(tmp_path / "tokens")}
+    storage = {"compactEntries": 100, "keepEntries": 0}
+    with Cluster(tmp_path / "cluster", nodes=3, timers=FAST, auth=auth, storage=storage) as cluster:
+        for node in cluster.nodes.values():
+            node.headers = bearer(OLD)
+        cluster.start()
+        behind = next(number for number in cluster.nodes if number != cluster.wait_leader())
+        cluster.stop(behind)
+        with Client(cluster.endpoints(), token=OLD) as client:
+            for number in range(300):
+                client.kv.put(f"k{number}", b"")
+        cluster.start(behind)
+        log = cluster.nodes[behind].log
+        cluster.wait_until(lambda: "replacing the state by the snapshot" in log.read_text(), "it has the snapshot")
+        cluster.wait_until(lambda: are_connected(cluster), "all peers are connected")
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ((), "has 0 tokens, expected 1 to 8"),
+        ([f"{OLD}{number}" for number in range(9)], "has 9 tokens, expected 1 to 8"),
+        ((OLD, "", OLD), ":3: stands there twice"),
+        ((f"{OLD} {NEW}",), ":1: no token"),
+        (("x" * 129,), ":1: no token"),
+        (("#" * 20_000,), "has more than 16384 bytes"),
+    ],
+)
+def test_a_wrong_file(lines: Sequence[str], problem: str, tmp_path: Path) -> None:
+    write_tokens(tmp_path / "tokens", *lines)
+    with pytest.raises(ConfigError) as refused:
+        read_tokens(tmp_path / "tokens")
+    assert problem in str(refused.value)
+    assert OLD not in str(refused.value)
+
+
 def test_a_node_with_another_token_is_no_peer(closed: tuple[Cluster, Path], tmp_path: Path) -> None:
     cluster, _ = closed
     follower = next(number for number in cluster.nodes if number != cluster.wait_leader())
@@ -117,8 +173,18 @@ def test_a_node_with_another_token_is_no_peer(closed: tuple[Cluster, Path], tmp_
     node.headers = bearer(NEW)
     cluster.start(follower, wait=False)
     cluster.wait_until(lambda: "UNAUTHENTICATED" in node.log.read_text(), "it is refused")
-    with Client(cluster.endpoints(), token=OLD) as client:
-        client.kv.put("k", b"the others go on")
+    assert not are_connected(cluster)
+    for _ in range(10):  # whichever node each asks first
+        with Client(cluster.endpoints(), token=OLD) as client:
+            client.kv.put("k", b"the others go on")
+            with client.flows.writer() as writer:
+                writer.put(FlowRecord(FlowTuple.from_text("udp", "10.0.0.1:7", "192.0.2.1:53")), until="committed")
+        with Client(cluster.endpoints(), token=OLD) as client, client.kv.watch("k", from_revision=1) as watch:
+            assert next(iter(watch))
+        with RestClient([node.url for node in cluster.nodes.values()], token=OLD) as rest:
+            assert rest.kv.get("k") is not None
+    with Client([cluster.endpoint(follower)], token=OLD) as client, pytest.raises(Unauthenticated):
+        client.kv.put("k", b"")
     node.config = None
     node.headers = bearer(OLD)
     cluster.stop(follower)
@@ -150,24 +216,26 @@ def test_tokens_change_while_all_goes_on(closed: tuple[Cluster, Path]) -> None:
     new = threading.Thread(target=write, args=(NEW,))
     new.start()
     with Client(cluster.endpoints(), token=OLD) as client:
-        watch = client.kv.watch("never")
         ended: list[BaseException] = []
 
         def follow() -> None:
             try:
-                list(watch)
+                list(client.kv.watch("never"))
             except RocinanteError as error:
                 ended.append(error)
 
-        watcher = threading.Thread(target=follow)
-        watcher.start()
+        # Many: some begin in the moment in which the token is taken away.
+        watchers = [threading.Thread(target=follow) for _ in range(20)]
+        for watcher in watchers:
+            watcher.start()
         assert not failures
         change(cluster, path, NEW)
-        watcher.join(30)
+        for watcher in watchers:
+            watcher.join(30)
     old.join(30)
     assert not old.is_alive()
     assert [type(error) for error in failures] == [Unauthenticated], "who still has the old one"
-    assert [type(error) for error in ended] == [Unauthenticated], "streams that were open too"
+    assert [type(error) for error in ended] == [Unauthenticated] * len(watchers), "streams that were open too"
     count = len(written)
     cluster.wait_until(lambda: len(written) > count, "who has the new one goes on")
     stopping.set()

@@ -14,8 +14,10 @@ from rocinante import limits
 from rocinante.rest import RestServer
 from rocinante.rest.context import RestContext
 from rocinante.rest.events import EventStream, Wanted
+from rocinante.tokens import bearer
 from tests.rest.conftest import NO_TLS, Rest
 from tests.rest.test_flows import flow
+from tests.support.keyrings import OLD, ChangesInBetween
 from tests.support.local_node import LocalNode
 
 
@@ -140,6 +142,18 @@ def test_a_reader_that_is_too_slow_is_told_so() -> None:
         server.stop()
     assert b"event: fell-behind" in answer
     assert b"the watcher fell behind" in answer
+
+
+def test_a_stream_whose_token_is_taken_away_while_it_begins_is_refused() -> None:
+    keyring = ChangesInBetween()
+    with LocalNode() as node:
+        server = RestServer(node, host="127.0.0.1", port=0, threads=8, keyring=keyring)
+        server.start()
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/v1/events", headers=bearer(OLD), timeout=30)
+        server.stop()
+        assert answer.status_code == 401
+        assert keyring.asked == 2
+        assert node.watchers == 0
 
 
 def test_streams_are_bounded_given_back_and_leave_the_requests_their_threads(rest: Rest) -> None:

@@ -20,7 +20,9 @@ from rocinante import limits
 from rocinante.pb.etcd import rpc_pb2 as pb
 from rocinante.pb.v1 import cluster_pb2
 from rocinante.services.server import GRPC_LOGGER, SERVICES, GrpcServer
+from rocinante.tokens import bearer
 from tests.services.wire import WAIT_S, Wire, failure
+from tests.support.keyrings import OLD, ChangesInBetween
 from tests.support.local_node import LocalNode
 
 Serve = Callable[..., GrpcServer]
@@ -142,6 +144,19 @@ def test_closing_the_gate_refuses_calls_and_ends_streams(wire: Wire, server: Grp
     server.set_serving(True)
     wire.call(PUT, pb.PutRequest(key=b"k"), pb.PutResponse)
     assert server.metrics()["grpc_requests_refused_not_ready_total"] == 5
+
+
+def test_a_stream_whose_token_is_taken_away_while_it_begins_is_ended(node: LocalNode, serve: Serve) -> None:
+    keyring = ChangesInBetween()
+    wire = Wire(f"127.0.0.1:{serve(node, keyring=keyring).port}")
+    metadata = tuple(bearer(OLD).items())
+    watching = wire.duplex("/etcdserverpb.Watch/Watch", iter([watch_request()]), pb.WatchResponse, metadata=metadata)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(watching)
+    wire.close()
+    assert failure(caught.value)[:2] == ("UNAVAILABLE", "the access tokens have changed")
+    assert keyring.asked == 2
+    assert node.watchers == 0
 
 
 def test_health_watch_follows_the_gate(wire: Wire, server: GrpcServer) -> None:

@@ -73,8 +73,17 @@ class Wire:
         """An iterator of answers that can be cancelled."""
         return self.channel.unary_stream(path, _bytes, response.FromString)(request, timeout=timeout_s)
 
-    def duplex(self, path: str, requests: Iterator[Message], response: type[M], timeout_s: float = WAIT_S) -> Any:
-        return self.channel.stream_stream(path, _bytes, response.FromString)(requests, timeout=timeout_s)
+    def duplex(
+        self,
+        path: str,
+        requests: Iterator[Message],
+        response: type[M],
+        timeout_s: float = WAIT_S,
+        *,
+        metadata: Metadata = (),
+    ) -> Any:
+        method = self.channel.stream_stream(path, _bytes, response.FromString)
+        return method(requests, timeout=timeout_s, metadata=metadata)
 
 
 def failure(error: Any) -> Failure:
