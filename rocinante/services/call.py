@@ -157,7 +157,7 @@ class Calls:
         metrics: CallMetrics,
         keyring: Keyring,
     ) -> None:
-        self._keyring = keyring
+        self.keyring = keyring
         self.node = node
         self.bridge = bridge
         self.gatherer = gatherer
@@ -274,7 +274,7 @@ class Calls:
         return behavior
 
     def _is_let_in(self, context: Any) -> bool:
-        return self._keyring.tokens.allows(offered_in_metadata(context.invocation_metadata() or ()))
+        return self.keyring.tokens.allows(offered_in_metadata(context.invocation_metadata() or ()))
 
     async def _abort(self, context: Any, error: RocinanteError) -> None:
         status, text = grpc_status(error)

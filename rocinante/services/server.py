@@ -25,8 +25,9 @@ import uvloop
 from rocinante import limits
 from rocinante.identity import endpoint
 from rocinante.ports import NodePort
-from rocinante.services import health, reflection
+from rocinante.services import auth, health, reflection
 from rocinante.services.admin import AdminService
+from rocinante.services.auth import AuthService
 from rocinante.services.bridge import FutureBridge
 from rocinante.services.call import Calls, Handlers, parsed_here
 from rocinante.services.cluster import ClusterService
@@ -41,11 +42,20 @@ from rocinante.tokens import REFUSAL, Keyring, Tokens, offered_in_metadata
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("etcdserverpb.KV", "etcdserverpb.Watch", "rocinante.v1.Flow", "rocinante.v1.Cluster", "rocinante.v1.Admin")
+SERVICES = (
+    "etcdserverpb.KV",
+    "etcdserverpb.Watch",
+    auth.SERVICE,
+    "rocinante.v1.Flow",
+    "rocinante.v1.Cluster",
+    "rocinante.v1.Admin",
+)
 """For clients; `rocinante.v1.Peer` comes with `extra_handlers`."""
 
-_FOR_EVERYBODY: Final = frozenset(f"/{health.SERVICE}/{method}" for method in ("Check", "Watch", "List"))
-"""Load balancers ask for it, and it tells next to nothing."""
+_FOR_EVERYBODY: Final = frozenset(
+    (auth.AUTHENTICATE, *(f"/{health.SERVICE}/{method}" for method in ("Check", "Watch", "List")))
+)
+"""The first looks at a token itself; for health load balancers ask, and it tells next to nothing."""
 
 ServerOptions = Sequence[tuple[str, int]]
 
@@ -250,7 +260,15 @@ class GrpcServer:
         bridge = FutureBridge(loop)
         calls = Calls(self._node, bridge, Gatherer(loop, bridge), leader, self._metrics, self._keyring)
         own: Handlers = {}
-        for service in (KvService, WatchService, FlowService, FlowWatchService, ClusterService, AdminService):
+        for service in (
+            KvService,
+            WatchService,
+            AuthService,
+            FlowService,
+            FlowWatchService,
+            ClusterService,
+            AdminService,
+        ):
             own.update(service(calls).handlers())
         names = (*SERVICES, health.SERVICE, reflection.SERVICE)
         self._health = health.HealthService(SERVICES)

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from rocinante.rest.app import FOR_EVERYBODY
 from rocinante.rest.openapi import build_document
 from rocinante.rest.routes import ROUTES
 from tests.rest.conftest import Rest
@@ -33,6 +34,13 @@ def test_the_document_is_valid(rest: Rest) -> None:
 
 def test_it_has_the_routes_of_the_application_and_no_other() -> None:
     assert set(operations()) == {(route.method, route.path) for route in ROUTES}
+
+
+def test_it_says_who_needs_no_token() -> None:
+    free = {path for (_, path), operation in operations().items() if operation.get("security") == []}
+    assert free == FOR_EVERYBODY
+    for (_, path), operation in operations().items():
+        assert ("401" in operation["responses"]) == (path not in free), path
 
 
 def test_every_schema_is_used_and_operation_ids_are_unique() -> None:

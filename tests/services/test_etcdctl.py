@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rocinante.services.server import GrpcServer
+from rocinante.tokens import REFUSAL, Keyring, Tokens
+from tests.support.keyrings import NEW, OLD
+from tests.support.local_node import LocalNode
 from tests.support.tools import requires
 
 pytestmark = requires("etcdctl")
+Serve = Callable[..., GrpcServer]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 WAIT_S = 60.0
 
@@ -50,6 +54,30 @@ SCRIPT = [
     (("put", "k1", "four"), "OK\n"),
     (("compaction", "5"), "compacted revision 5\n"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "options", "code", "output"),
+    [
+        (False, ("--user", f"anybody:{OLD}"), 0, "OK"),
+        (False, ("--user", "anybody", "--password", OLD), 0, "OK"),
+        (False, ("--user", f"anybody:{NEW}"), 1, "authentication failed, invalid user ID or password"),
+        (False, (), 1, REFUSAL),
+        (True, ("--user", f"anybody:{OLD}"), 0, "OK"),
+        (True, ("--user", f"anybody:{NEW}"), 0, "OK"),  # "authentication is not enabled": it goes on without
+        (True, (), 0, "OK"),
+    ],
+)
+def test_a_token_is_the_password_of_any_user(
+    anonymous: bool, options: tuple[str, ...], code: int, output: str, node: LocalNode, serve: Serve
+) -> None:
+    server = serve(node, keyring=Keyring(Tokens(accepted=(OLD,), anonymous=anonymous)))
+    command = [*arguments(server), *options, "put", "k", "v"]
+    environment = {**os.environ, "ETCDCTL_API": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, env=environment, check=False)
+    assert (done.returncode != 0) == bool(code), done.stderr
+    assert output in done.stdout + done.stderr
+    assert not any(token in done.stdout + done.stderr for token in (OLD, NEW))
 
 
 def test_put_get_del_and_compaction(run: Run) -> None:

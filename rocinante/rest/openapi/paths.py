@@ -58,6 +58,7 @@ def _body(name: str, example: Any, required: bool = True) -> Spec:
 
 ERRORS: Final = {
     400: "BadRequest",
+    401: "Unauthenticated",
     404: "NotFound",
     409: "Conflict",
     413: "TooLarge",
@@ -69,9 +70,11 @@ ERRORS: Final = {
 def _operation(
     tag: str, name: str, summary: str, good: dict[int, Spec], errors: tuple[int, ...] = (), **more: Any
 ) -> Spec:
-    """`errors` are those of the operation; 400 (a parameter, the Host), 405 and 500 may come from any."""
+    """`errors` are those of the operation; 400 (a parameter, the Host), 405 and 500 may come from any, 401 from all
+    but those with `security=[]`."""
     responses = {str(status): answer for status, answer in good.items()}
-    for status in sorted({400, *errors}):
+    asks_for_a_token = more.get("security") != []
+    for status in sorted({400, *errors} | ({401} if asks_for_a_token else set())):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{ERRORS[status]}"})
     responses["405"] = {"$ref": "#/components/responses/MethodNotAllowed"}
     responses["500"] = {"$ref": "#/components/responses/Internal"}
@@ -156,7 +159,12 @@ def _page(limit_max: int, limit_default: int) -> Spec:
 PATHS: Final[Spec] = {
     "/livez": {
         "get": _operation(
-            "health", "livez", "The process answers", {200: _answer("It does", content=TEXT_BODY)}, parameters=[VERBOSE]
+            "health",
+            "livez",
+            "The process answers",
+            {200: _answer("It does", content=TEXT_BODY)},
+            parameters=[VERBOSE],
+            security=[],
         )
     },
     "/readyz": {
@@ -166,6 +174,7 @@ PATHS: Final[Spec] = {
             "The node is ready and knows a leader",
             {200: _answer("Ready", content=TEXT_BODY), 503: _answer("Not ready; a line a check", content=TEXT_BODY)},
             parameters=[VERBOSE],
+            security=[],
         )
     },
     "/metrics": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rocinante.rest.openapi.schemas import ref
+from rocinante.tokens import REFUSAL
 
 
 def _error(description: str, code: str, message: str) -> dict[str, Any]:
@@ -18,6 +19,12 @@ RESPONSES: Final[dict[str, Any]] = {
         "INVALID_ARGUMENT",
         "limit: must be between 1 and 10000, not 0",
     ),
+    "Unauthenticated": _error(
+        "The cluster has access tokens, and none of them was presented; nothing was changed",
+        "UNAUTHENTICATED",
+        REFUSAL,
+    )
+    | {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "For browsers, which ask then"}}},
     "NotFound": _error("It is not there", "NOT_FOUND", "there is no key 'a'"),
     "Conflict": _error(
         "The state does not allow it, or the condition does not hold; nothing was changed",
