@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 bottle.BaseRequest.MEMFILE_MAX = limits.REST_BODY_BYTES_MAX
 FOR_EVERYBODY: Final = frozenset({"/livez", "/readyz"})
 """Of load balancers. All else, the page too, asks for a token where there are tokens."""
+BASIC: Final = 'Basic realm="Rocinante: any name, and the token", charset="UTF-8"'
+"""For which a browser asks its user."""
+BEARER: Final = 'Bearer realm="Rocinante"'
+"""For a script of a page (`X-Requested-With`), which tells its user itself."""
 HTTP_CODES: Final = {404: Code.NOT_FOUND, 405: Code.UNIMPLEMENTED}
 
 
@@ -71,6 +75,10 @@ class RestApp:
                 self._context.keyring.refused += 1
                 raise Unauthenticated(REFUSAL)
             return route.handler(self._context, _request(environ, arguments))
+        except Unauthenticated as error:
+            reply = self._error(error)
+            reply.headers["WWW-Authenticate"] = BEARER if "HTTP_X_REQUESTED_WITH" in environ else BASIC
+            return reply
         except RocinanteError as error:
             return self._error(error)
         except Exception:
@@ -81,8 +89,6 @@ class RestApp:
         status = HTTP_STATUS[error.code]
         leader = _leader_endpoint(self._context.node.status()) if status == 503 else ""
         headers = {"Retry-After": "1"} if status in {429, 503} else {}
-        if status == 401:
-            headers["WWW-Authenticate"] = 'Basic realm="Rocinante: any name, and the token", charset="UTF-8"'
         return Reply(error_body(error.code, error.message, leader), status, headers=headers)
 
     def _respond(self, reply: Reply) -> Any:

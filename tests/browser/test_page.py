@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from rocinante.tokens import Tokens
 from tests.browser.conftest import Page
 from tests.browser.demo import FLOWS, HOSTILE, DemoNode, make_flows
+from tests.support.keyrings import NEW, OLD
 from tests.support.tools import requires
 
 pytestmark = requires("chromium", "chromedriver")
@@ -309,3 +311,32 @@ def test_no_other_host_is_asked(page: Page) -> None:
     names = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(names) > 10
     assert [name for name in names if not name.startswith(page.url)] == []
+
+
+def test_the_token_for_which_the_browser_asked_is_sent_along_and_may_be_taken_away(page: Page) -> None:
+    keyring = page.server._context.keyring
+    keyring.tokens = Tokens(accepted=(OLD,), anonymous=False)
+    own = page.url
+    page.driver.get(own)
+    assert page.count("#health-text") == 0, "the page itself asks for a token"
+    answered = own.replace("//", f"//anybody:{OLD}@")  # as if in the browser's dialog
+    page.driver.get(answered)
+    page.open()
+    page.sees("link", "Live")
+    page.open("flows")
+    page.sees("flows-sub", f"{FLOWS} in the table")
+    page.open("log")
+    page.until(lambda: page.count("#log-rows tr") > 0, "the log")
+
+    page.open()
+    page.sees("link", "Live")
+    keyring.tokens = Tokens(accepted=(NEW,), anonymous=False)
+    page.server.end_streams()
+    page.sees("link", "Not let in")
+    page.sees("health-text", "the access tokens have changed")
+    assert page.run("return document.getElementById('act-transfer').disabled")
+    keyring.tokens = Tokens(accepted=(NEW, OLD), anonymous=False)
+    page.driver.get(answered)
+    page.open()
+    page.sees("link", "Live")
+    assert page.console("401") == []

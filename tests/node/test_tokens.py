@@ -105,6 +105,8 @@ def test_who_has_no_token_is_refused(closed: tuple[Cluster, Path]) -> None:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Basic realm=")
         assert OLD not in answer.text
+        script = httpx.get(url + path, headers={"X-Requested-With": "XMLHttpRequest"})
+        assert (script.status_code, script.headers["www-authenticate"]) == (401, 'Bearer realm="Rocinante"')
     assert httpx.get(f"{url}/livez").status_code == 200
     assert httpx.get(f"{url}/readyz").status_code == 200
     browser = base64.b64encode(f"me:{OLD}".encode()).decode()

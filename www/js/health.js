@@ -4,6 +4,7 @@ import { duration } from "./format.js";
 /** {level: good|warn|bad, text}. `link` is how this page is connected to its node. */
 export function describe(live) {
   const { status, link } = live;
+  if (link === "refused") return { level: "bad", text: "Not let in: the access tokens have changed. Give your browser another one; if it does not ask, load the page again." };
   if (!status) return link === "unreachable" ? { level: "bad", text: "Not reachable: this node does not answer." } : { level: "idle", text: "Asking this node …" };
   if (link === "unreachable") {
     return { level: "bad", text: `Not reachable: ${status.name} has not answered for ${duration(5000 * Math.round((Date.now() - live.seenTime) / 5000))}. What you see is older than that.` };

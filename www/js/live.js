@@ -52,6 +52,11 @@ export class Live {
     this.polling = false;
   }
 
+  /** What is shown is old, and nothing can be done. */
+  get cut() {
+    return this.link === "unreachable" || this.link === "refused";
+  }
+
   onChange(listener) {
     this.listeners.push(listener);
   }
@@ -68,6 +73,7 @@ export class Live {
       this.closeStream();
       return;
     }
+    if (this.link === "refused") return; // or the browser, which asks for its stream, would do so again and again
     const now = performance.now();
     if (!this.source && now >= this.streamRetryAt) this.openStream();
     const streaming = this.source?.readyState === EventSource.OPEN;
@@ -105,8 +111,9 @@ export class Live {
       if (this.source?.readyState !== EventSource.OPEN) {
         this.take(status, "polling", { entries: status.applied, flows: null, keys: status.revision });
       }
-    } catch {
-      if (performance.now() - this.seenAt > SILENCE_MS || !this.status) this.setLink("unreachable");
+    } catch (error) {
+      if (error.status === 401) this.setLink("refused");
+      else if (performance.now() - this.seenAt > SILENCE_MS || !this.status) this.setLink("unreachable");
     } finally {
       this.polling = false;
     }

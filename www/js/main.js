@@ -11,7 +11,7 @@ import { startTheme } from "./theme.js";
 const live = new Live();
 const overview = new Overview(live);
 const views = { overview: { open() {}, close() {} }, flows: new Flows(live), keys: new Keys(), log: new Log() };
-const LINKS = { live: "Live", polling: "Polling", unreachable: "Not reachable", connecting: "Connecting" };
+const LINKS = { live: "Live", polling: "Polling", unreachable: "Not reachable", refused: "Not let in", connecting: "Connecting" };
 let current = "";
 
 function route() {

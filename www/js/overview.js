@@ -28,19 +28,19 @@ export class Overview {
   }
 
   update() {
-    const { status, rates, link } = this.live;
+    const { status, rates, cut } = this.live;
     if (!status) return;
     for (const tile of this.tiles) {
-      setText(tile.number, link === "unreachable" ? "–" : rate(rates.now(tile.name)));
+      setText(tile.number, cut ? "–" : rate(rates.now(tile.name)));
       setText(tile.sum, tile.total(status));
       tile.spark.draw(rates.history[tile.name]);
     }
-    this.updateNodes(status, link);
+    this.updateNodes(status, cut);
     this.updateFacts(status);
-    this.updateActions(status, link);
+    this.updateActions(status, !cut);
   }
 
-  updateNodes(status, link) {
+  updateNodes(status, cut) {
     const most = Math.max(status.commit, ...status.peers.map((peer) => peer.commit));
     const own = { ...status, connected: true, own: true, learner: false, lag: Math.max(0, most - status.applied), known: true };
     const nodes = [own, ...status.peers.map((peer) => ({ ...peer, known: peer.role !== "" }))];
@@ -56,7 +56,7 @@ export class Overview {
       if (!this.cards.has(node.id)) this.cards.set(node.id, makeCard());
       const card = this.cards.get(node.id);
       if (container.children[place] !== card.root) container.insertBefore(card.root, container.children[place] ?? null);
-      showNode(card, node, status, link);
+      showNode(card, node, status, cut);
     });
   }
 
@@ -92,8 +92,7 @@ export class Overview {
     );
   }
 
-  updateActions(status, link) {
-    const reachable = link !== "unreachable";
+  updateActions(status, reachable) {
     setText(this.handText, status.leader ? `${status.leader_name} leads. Another voter can take over.` : "There is no leader to hand over from.");
     this.hand.disabled = !reachable || !status.ready || !status.leader || !status.peers.length;
     this.snap.disabled = !reachable || !status.ready;
@@ -169,7 +168,7 @@ function makeCard() {
   return card;
 }
 
-function showNode(card, node, status, link) {
+function showNode(card, node, status, cut) {
   const leads = node.id === status.leader && node.connected;
   const role = node.own ? node.role : !node.connected ? "cut off" : roleName(node.role);
   setText(card.name, node.name);
@@ -181,9 +180,9 @@ function showNode(card, node, status, link) {
   const values = node.known ? [count(node.term), count(node.commit), count(node.applied), node.lag ? compact(node.lag) : "0"] : ["–", "–", "–", "–"];
   Object.values(card.cells).forEach((cell, place) => setText(cell, values[place]));
   setClass(card.cells.Lag, node.known && node.lag > 1000 ? "late" : "");
-  const own = link === "unreachable" ? "not answering" : node.grpc_enabled ? "answering" : "gRPC is off";
+  const own = cut ? "not answering" : node.grpc_enabled ? "answering" : "gRPC is off";
   setText(card.state, node.own ? own : node.connected ? `connected, heard ${heard(node.heard_ms)}` : `cut off, heard ${heard(node.heard_ms)}`);
-  setClass(card.state, `line ${(node.own ? link !== "unreachable" && node.grpc_enabled : node.connected) ? "good" : "bad"}`);
+  setClass(card.state, `line ${(node.own ? !cut && node.grpc_enabled : node.connected) ? "good" : "bad"}`);
   card.link.hidden = node.own || !node.rest;
   if (!node.own && node.rest) {
     const host = node.address === status.address ? location.hostname : node.address.includes(":") ? `[${node.address}]` : node.address;
