@@ -46,10 +46,10 @@ lock: setup ## resolve pyproject.toml into the lock files (ARGS=--upgrade: newes
 proto: setup-dev ## generate rocinante/pb from proto/
 	$(PY) -m tests.tools.generate_proto
 
-wheel: setup ## build the wheel into dist/
-	rm -rf build
-	$(PY) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
-	@ls -l dist/*.whl
+wheel: setup ## build the sdist, and from it the wheel, into dist/
+	@rm -rf build
+	$$(packaging/uv.sh) build --quiet --no-build-isolation --python $(PY) --out-dir dist
+	@ls -l dist/*.tar.gz dist/*.whl
 
 package: setup ## build the Debian package into dist/ (ARGS="--version 0.2.0": as that version, for tests of upgrades)
 	@$(PY) packaging/deb/build.py $(ARGS)

@@ -1,5 +1,5 @@
-"""The wheel has everything: installed away from the sources it serves the page, loads its configuration and runs its
-command."""
+"""The sdist has everything, and so has the wheel that is built from it: installed away from the sources it serves the
+page, loads its configuration and runs its command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -14,26 +15,39 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+IN_SDIST = (
+    *("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md", "ARCHITECTURE.md"),
+    *("rocinante", "www", "proto", "docs", "systemd", "packaging"),
+)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that neither build/ here nor a file that git ignores gets in."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, source)
-    for name in ("rocinante", "www"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (ROOT / name for name in IN_SDIST):
+        if path.is_dir():
+            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source)
+    out = tmp_path_factory.mktemp("sdist")
+    script = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    call([sys.executable, "-c", script, str(out)], source)
+    return next(out.glob("rocinante-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, as `make wheel` does."""
     out = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*pip, "--no-build-isolation", "--wheel-dir", str(out), str(source)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    call([*pip, "--no-build-isolation", "--wheel-dir", str(out), str(sdist)], out)
     return next(out.glob("rocinante-*.whl"))
+
+
+def call(command: list[str], directory: Path) -> None:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +71,18 @@ def run(place: Path, *command: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_sdist_has_what_is_needed_to_build_and_to_run_it(sdist: Path) -> None:
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    for folder in ("rocinante", "www", "proto", "docs", "systemd", "packaging"):
+        files = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()}
+        missing = {name for name in files - names if "__pycache__" not in name}
+        assert files
+        assert not missing
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "pyproject.toml", "setup.py"} <= names
+    assert not [name for name in names if name.endswith(".pyc")]
 
 
 def test_the_wheel_has_the_page_the_types_and_the_licence(wheel: Path) -> None:
