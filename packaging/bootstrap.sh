@@ -108,7 +108,7 @@ apt_test() {
     while read -r package tool only_on; do
         [ -n "$package" ] || continue
         [ -z "$only_on" ] || [ "$only_on" = "$id" ] || continue
-        command -v "$tool" >/dev/null || missing+=("$package")
+        command -v "$tool" >/dev/null || [[ $tool = /* && -e $tool ]] || missing+=("$package")
     done < <(sed 's/#.*//' packaging/apt-test.txt)
     [ ${#missing[@]} = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

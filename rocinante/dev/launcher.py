@@ -235,6 +235,7 @@ class Launcher:
             self._view.stop()
         except OSError:
             pass
+        _let_go_of_a_terminal_that_is_gone()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
 
@@ -293,6 +294,17 @@ def _own_command() -> str:
 
 def _is_terminal_gone(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError) or error.errno == 5  # EIO
+
+
+def _let_go_of_a_terminal_that_is_gone() -> None:
+    """What could not be written to it would be tried again at the interpreter's end, which makes that status 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _bound(log: Path) -> None:

@@ -68,7 +68,7 @@ def library() -> Path:
     """The compiled library; raises LookupError without a compiler, CalledProcessError with the compiler's words."""
     compiler = shutil.which("gcc")
     if compiler is None:
-        raise LookupError("gcc is missing: apt-get install gcc")
+        raise LookupError("gcc is missing: apt-get install gcc libc6-dev")
     name = f"rocinante-faulty-disk-{os.geteuid()}-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
     built = Path("/tmp") / name
     if not built.exists() or built.stat().st_uid != os.geteuid():

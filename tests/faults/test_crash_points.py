@@ -23,7 +23,7 @@ from tests.storage.tools import reloaded
 from tests.storage.writer import data
 from tests.support.tools import requires
 
-pytestmark = requires("gcc")
+pytestmark = requires("gcc", "/usr/include/dlfcn.h")
 
 ALL = Operation.WRITE | Operation.SYNC | Operation.RENAME | Operation.OPEN | Operation.UNLINK
 ACTS = (Act.KILL_BEFORE, Act.KILL_PARTIAL, Act.KILL_AFTER)

@@ -20,7 +20,7 @@ from tests.node.tools import FAST, log_since, log_size
 from tests.support.cluster import Cluster
 from tests.support.tools import requires
 
-pytestmark = requires("gcc")
+pytestmark = requires("gcc", "/usr/include/dlfcn.h")
 
 
 @pytest.fixture

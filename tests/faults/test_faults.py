@@ -20,7 +20,7 @@ from tests.faults.namespaces import left_by, remove_leftovers
 from tests.faults.registry import all_faults
 from tests.support.tools import ROOT, requires
 
-pytestmark = [pytest.mark.root, requires("ip", "nft", "gcc")]
+pytestmark = [pytest.mark.root, requires("ip", "nft", "gcc", "/usr/include/dlfcn.h")]
 
 RUN_S = 900.0
 WAIT_S = 120.0

@@ -21,7 +21,7 @@ LIST: Final = ROOT / "packaging" / "apt-test.txt"
 
 class Tool(NamedTuple):
     name: str
-    """The command that proves it is there."""
+    """The command that proves it is there, or an absolute path."""
     package: str
     only_on: str
     """The ID of the one distribution (os-release) that has it in a usable form; empty: all."""
@@ -29,7 +29,7 @@ class Tool(NamedTuple):
 
 @cache
 def tools() -> dict[str, Tool]:
-    """The list, by name of the tool. A line: package, tool, optional distribution; `#` begins a comment."""
+    """The list, by name of the tool. A line: package, tool (or file), optional distribution; `#` begins a comment."""
     found: dict[str, Tool] = {}
     for line in LIST.read_text().splitlines():
         fields = line.partition("#")[0].split()
@@ -55,7 +55,7 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def missing(name: str) -> str:
     """Empty when the tool is here, else why not and what to do."""
     tool = tools()[name]
-    if shutil.which(name) is not None:
+    if Path(name).exists() if name.startswith("/") else shutil.which(name) is not None:
         return ""
     if tool.only_on and _distribution() != tool.only_on:
         return f"{name} is missing (only {tool.only_on} has a usable package of it)"
