@@ -13,11 +13,12 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import NamedTuple
 
 from rocinante import limits
 from rocinante.config import ClusterConfig, Controller
-from rocinante.identity import format_id
+from rocinante.identity import endpoint, format_id
 from rocinante.storage import DirectoryUnavailableError
 from rocinante.tokens import bearer
 
@@ -36,7 +37,8 @@ def lineage_of_the_others(config: ClusterConfig, own: Controller, token: str) ->
     presents.
 
     Raises DirectoryUnavailableError when the others do not agree: nodes from before a restore run beside
-    those from after it.
+    those from after it; and when one does not let this node in: what it would have told is not known, and a directory
+    that is begun with another lineage is of no use afterwards.
     """
     others = [controller for controller in config.controllers if controller.id != own.id]
     if not others:
@@ -57,7 +59,13 @@ def _ask(config: ClusterConfig, other: Controller, token: str) -> Told | None:
     connection = http.client.HTTPConnection(other.address, other.rest, timeout=limits.LINEAGE_TIMEOUT_S)
     try:
         connection.request("GET", "/v1/status", headers=bearer(token))
-        status = json.loads(connection.getresponse().read(limits.LINEAGE_ANSWER_BYTES_MAX))
+        answer = connection.getresponse()
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise DirectoryUnavailableError(
+                f"this node has no data, and {other.name} ({endpoint(other.address, other.rest)}) does not accept its"
+                " access token, so that it cannot learn which cluster runs: compare the files of auth.tokenFile"
+            )
+        status = json.loads(answer.read(limits.LINEAGE_ANSWER_BYTES_MAX))
         lineage = status.get("lineage", "")
         if isinstance(lineage, str) and status.get("cluster_id") == format_id(config.cluster_id(lineage)):
             return Told(other.name, lineage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from rocinante.client import Client
 from rocinante.client.rest import RestClient
-from rocinante.errors import ConfigError, RocinanteError, Unauthenticated
+from rocinante.errors import EXIT_TEMPORARY, ConfigError, RocinanteError, Unauthenticated
 from rocinante.flows import FlowRecord, FlowTuple
 from rocinante.tokens import VARIABLE, bearer, read_tokens
 from tests.node.tools import FAST
@@ -145,6 +146,38 @@ def test_a_node_that_is_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
         cluster.wait_until(lambda: are_connected(cluster), "all peers are connected")
 
 
+def test_a_saved_cluster_begins_again_and_a_node_without_data_finds_it(
+    closed: tuple[Cluster, Path], tmp_path: Path
+) -> None:
+    cluster, path = closed
+    file = tmp_path / "state.snap"
+
+    def rocinante(*words: str) -> None:
+        command = [sys.executable, "-m", "rocinante.cli.main", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+
+    with Client(cluster.endpoints(), token=OLD) as client:
+        client.kv.put("k", b"v")
+    rocinante("snapshot", "save", str(file), "--cluster", ",".join(cluster.endpoints()), "--token-file", str(path))
+    for number in cluster.nodes:
+        cluster.stop(number)
+    for number in (1, 2):
+        node = cluster.nodes[number]
+        where = ("--config", str(cluster.config), "--name", node.name, "--data-dir", str(node.data))
+        rocinante("snapshot", "restore", str(file), *where, "--lineage", "second", "--force")
+    cluster.start(1, 2)
+    cluster.wait_leader()
+    shutil.rmtree(cluster.nodes[3].data)
+    cluster.start(3)
+    cluster.wait_until(lambda: are_connected(cluster), "all peers are connected")
+    assert [cluster.status(number)["lineage"] for number in cluster.nodes] == ["second"] * 3
+    with Client([cluster.endpoint(3)], token=OLD) as client:
+        found = client.kv.get("k")
+        assert found is not None
+        assert found.value == b"v"
+
+
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
@@ -192,6 +225,25 @@ def test_a_node_with_another_token_is_no_peer(closed: tuple[Cluster, Path], tmp_
     cluster.stop(follower)
     cluster.start(follower)
     cluster.wait_until(lambda: are_connected(cluster), "it is a peer again")
+
+
+def test_a_node_with_another_token_and_without_data_does_not_begin(
+    closed: tuple[Cluster, Path], tmp_path: Path
+) -> None:
+    """It could not ask which cluster it is."""
+    cluster, _ = closed
+    node = cluster.nodes[2]
+    cluster.stop(2)
+    shutil.rmtree(node.data)
+    write_tokens(tmp_path / "others", NEW)
+    node.config = tmp_path / "other.yaml"
+    node.config.write_text(cluster.config.read_text().replace(str(tmp_path / "tokens"), str(tmp_path / "others")))
+    cluster.start(2, wait=False)
+    assert cluster.wait_exit(2) == EXIT_TEMPORARY
+    assert "does not accept its access token" in node.log.read_text()
+    node.config = None
+    cluster.start(2)
+    cluster.wait_until(lambda: are_connected(cluster), "it is a peer")
 
 
 def test_tokens_change_while_all_goes_on(closed: tuple[Cluster, Path]) -> None:
